@@ -1,0 +1,1 @@
+//! IP packets: views, checksums, MSS clamp, source check.

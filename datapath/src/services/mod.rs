@@ -1,0 +1,1 @@
+//! Services inside the tunnel: DHCPINFORM, Router Advertisement, stateless DHCPv6, neighbours.

@@ -1,0 +1,1 @@
+//! SSTP over TLS: packets, messages, crypto binding, the call ([MS-SSTP]).

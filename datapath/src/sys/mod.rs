@@ -1,0 +1,1 @@
+//! The only `unsafe`, the only system calls, the only clock.

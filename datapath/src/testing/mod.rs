@@ -1,0 +1,1 @@
+//! Doubles for tests and simulation: clock, entropy, Io, whole worlds.
