@@ -371,7 +371,7 @@ fn emit_date(unix_seconds: u64, out: &mut Vec<u8>) {
     // Whole cycles of 400 years first, so that the loop is short whatever the clock says.
     let mut year = 1970_u64.saturating_add((days / YEARS_400_DAYS).saturating_mul(400));
     let mut day = days % YEARS_400_DAYS;
-    while let Some(rest) = day.checked_sub(365 + u64::from(leap(year))) {
+    while let Some(rest) = day.checked_sub(365_u64.saturating_add(u64::from(leap(year)))) {
         day = rest;
         year = year.saturating_add(1);
     }

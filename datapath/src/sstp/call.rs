@@ -14,12 +14,7 @@
 //! while a message is written; here that is an action.
 #![cfg_attr(
     not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
 use core::fmt;

@@ -11,12 +11,7 @@
 //! the proof there is. How a call ends is in [`super::call`].
 #![cfg_attr(
     not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
 use super::binding::{self, CertificateHashes, HashBitmask, HashProtocol, Nonce};

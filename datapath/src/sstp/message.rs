@@ -17,20 +17,16 @@
     )
 )]
 
-use core::fmt;
-
+use super::attribute::{Attribute, Attributes, parse_status_info, put_status_info};
+pub use super::attribute::{AttributeId, STATUS_VALUE_LEN_MAX, Status, StatusInfo};
 use super::binding::{CALL_CONNECTED_LEN, CallConnected, HashBitmask, Nonce};
 use super::packet::{self, HEADER_LEN, Kind, PACKET_LEN_MAX};
 use crate::wire::{Reader, TooShort, Writer};
 
 /// `SSTP_ENCAPSULATED_PROTOCOL_PPP` (MS-SSTP §2.2.5), the only protocol there is.
 pub const PROTOCOL_PPP: u16 = 0x0001;
-/// Bytes of a rejected value that a Status Info repeats at the most (MS-SSTP §2.2.8).
-pub const STATUS_VALUE_LEN_MAX: usize = 64;
 
-const ATTRIBUTE_HEADER_LEN: usize = 4;
-const ATTRIBUTE_LENGTH_MASK: u16 = 0x0FFF;
-const CRYPTO_BINDING_LEN: usize = 104;
+const CRYPTO_BINDING_VALUE_LEN: usize = 100;
 const CRYPTO_BINDING_REQUEST_VALUE_LEN: usize = 36;
 
 /// The type of a control message (MS-SSTP §2.2.3).
@@ -74,100 +70,6 @@ impl MessageType {
     pub fn from_code(code: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.code() == code)
     }
-}
-
-/// The id of an attribute (MS-SSTP §2.2.4); peers may send unknown ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttributeId(pub u8);
-
-impl AttributeId {
-    /// No attribute: what a Status Info names when none is at fault.
-    pub const NONE: Self = Self(0);
-    /// `SSTP_ATTRIB_ENCAPSULATED_PROTOCOL_ID`
-    pub const ENCAPSULATED_PROTOCOL_ID: Self = Self(1);
-    /// `SSTP_ATTRIB_STATUS_INFO`
-    pub const STATUS_INFO: Self = Self(2);
-    /// `SSTP_ATTRIB_CRYPTO_BINDING`
-    pub const CRYPTO_BINDING: Self = Self(3);
-    /// `SSTP_ATTRIB_CRYPTO_BINDING_REQ`
-    pub const CRYPTO_BINDING_REQ: Self = Self(4);
-}
-
-/// A status (MS-SSTP §2.2.8); an unknown one is logged, the message's type is what counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Status(pub u32);
-
-impl Status {
-    /// Nothing is wrong.
-    pub const NO_ERROR: Self = Self(0x00);
-    /// An attribute came twice.
-    pub const DUPLICATE_ATTRIBUTE: Self = Self(0x01);
-    /// An attribute is not known.
-    pub const UNRECOGNIZED_ATTRIBUTE: Self = Self(0x02);
-    /// The value of an attribute has the wrong length.
-    pub const INVALID_ATTRIB_VALUE_LENGTH: Self = Self(0x03);
-    /// The value of an attribute cannot be taken; in an abort: the crypto binding is wrong.
-    pub const VALUE_NOT_SUPPORTED: Self = Self(0x04);
-    /// The message may not come in this state.
-    pub const UNACCEPTED_FRAME_RECEIVED: Self = Self(0x05);
-    /// Too many negative acknowledgements.
-    pub const RETRY_COUNT_EXCEEDED: Self = Self(0x06);
-    /// The message cannot be understood.
-    pub const INVALID_FRAME_RECEIVED: Self = Self(0x07);
-    /// The negotiation timer expired.
-    pub const NEGOTIATION_TIMEOUT: Self = Self(0x08);
-    /// A message misses an attribute it must have, or has one it must not have.
-    pub const ATTRIB_NOT_SUPPORTED_IN_MSG: Self = Self(0x09);
-    /// A needed attribute is missing.
-    pub const REQUIRED_ATTRIBUTE_MISSING: Self = Self(0x0A);
-    /// A Status Info with an error came where none may.
-    pub const STATUS_INFO_NOT_SUPPORTED_IN_MSG: Self = Self(0x0B);
-
-    /// The name of a known status.
-    #[must_use]
-    pub const fn name(self) -> Option<&'static str> {
-        Some(match self {
-            Self::NO_ERROR => "no error",
-            Self::DUPLICATE_ATTRIBUTE => "duplicate attribute",
-            Self::UNRECOGNIZED_ATTRIBUTE => "unrecognized attribute",
-            Self::INVALID_ATTRIB_VALUE_LENGTH => "invalid attribute value length",
-            Self::VALUE_NOT_SUPPORTED => "value not supported",
-            Self::UNACCEPTED_FRAME_RECEIVED => "unaccepted frame received",
-            Self::RETRY_COUNT_EXCEEDED => "retry count exceeded",
-            Self::INVALID_FRAME_RECEIVED => "invalid frame received",
-            Self::NEGOTIATION_TIMEOUT => "negotiation timeout",
-            Self::ATTRIB_NOT_SUPPORTED_IN_MSG => "attribute not supported in message",
-            Self::REQUIRED_ATTRIBUTE_MISSING => "required attribute missing",
-            Self::STATUS_INFO_NOT_SUPPORTED_IN_MSG => "status info not supported in message",
-            Self(_) => return None,
-        })
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "status {:#x}", self.0),
-        }
-    }
-}
-
-impl fmt::Debug for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Status({:#x}, {self})", self.0)
-    }
-}
-
-/// A Status Info attribute (MS-SSTP §2.2.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatusInfo<'a> {
-    /// The attribute at fault.
-    pub attribute: AttributeId,
-    /// What is wrong with it.
-    pub status: Status,
-    /// The rejected value, in a CALL_CONNECT_NAK only; at most 64 bytes of it are sent.
-    pub value: &'a [u8],
 }
 
 /// Bytes in good framing that are no control message; the peer is owed an abort with
@@ -265,8 +167,11 @@ pub fn parse(packet: &[u8]) -> Result<Message<'_>, Malformed> {
     let mut reader = Reader::new(packet);
     let (code, count) = parse_header(&mut reader).map_err(Malformed::Header)?;
     let message_type = MessageType::from_code(code).ok_or(Malformed::UnknownType(code))?;
-    let attributes = Attributes { count, reader };
-    attributes.check(message_type)?;
+    let (attributes, trailing) = Attributes::new(count, reader)?;
+    // Scripted clients pad their request inside the packet's length.
+    if trailing > 0 && message_type != MessageType::CallConnectRequest {
+        return Err(Malformed::TrailingBytes(trailing));
+    }
     Ok(match message_type {
         MessageType::CallConnectRequest => Message::CallConnectRequest(Request { attributes }),
         MessageType::CallConnectAck => Message::CallConnectAck(parse_binding_request(attributes)),
@@ -316,7 +221,7 @@ fn parse_call_connected(
         if id != ID || found {
             return Err(AttributeError::Unexpected(id));
         }
-        if value.len().saturating_add(ATTRIBUTE_HEADER_LEN) != CRYPTO_BINDING_LEN {
+        if value.len() != CRYPTO_BINDING_VALUE_LEN {
             return Err(AttributeError::Length(ID));
         }
         found = true;
@@ -327,85 +232,6 @@ fn parse_call_connected(
     let packet: [u8; CALL_CONNECTED_LEN] =
         packet.try_into().map_err(|_| AttributeError::Length(ID))?;
     Ok(CallConnected(packet))
-}
-
-/// One attribute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Attribute<'a> {
-    id: AttributeId,
-    value: &'a [u8],
-}
-
-/// The attributes of a message that have been checked to be there.
-#[derive(Clone, Copy, Debug)]
-struct Attributes<'a> {
-    count: u16,
-    reader: Reader<'a>,
-}
-
-impl<'a> Attributes<'a> {
-    /// Walks all attributes once; after it, iteration sees each of them.
-    fn check(mut self, message_type: MessageType) -> Result<(), Malformed> {
-        while let Some(attribute) = self.step() {
-            attribute?;
-        }
-        // Scripted clients pad their request inside the packet's length.
-        if self.reader.is_empty() || message_type == MessageType::CallConnectRequest {
-            Ok(())
-        } else {
-            Err(Malformed::TrailingBytes(self.reader.left()))
-        }
-    }
-
-    fn step(&mut self) -> Option<Result<Attribute<'a>, Malformed>> {
-        self.count = self.count.checked_sub(1)?;
-        Some(self.attribute())
-    }
-
-    fn attribute(&mut self) -> Result<Attribute<'a>, Malformed> {
-        let [_, id, high, low] = self.reader.array().map_err(Malformed::AttributeMissing)?;
-        let id = AttributeId(id);
-        let len = usize::from(u16::from_be_bytes([high, low]) & ATTRIBUTE_LENGTH_MASK);
-        let value = len
-            .checked_sub(ATTRIBUTE_HEADER_LEN)
-            .and_then(|value_len| self.reader.take(value_len).ok())
-            .ok_or(Malformed::AttributeLength { id, len })?;
-        Ok(Attribute { id, value })
-    }
-
-    fn status_info(mut self) -> Option<StatusInfo<'a>> {
-        self.find_map(|attribute| {
-            (attribute.id == AttributeId::STATUS_INFO)
-                .then(|| parse_status_info(attribute.value).ok())
-                .flatten()
-        })
-    }
-}
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = Attribute<'a>;
-
-    fn next(&mut self) -> Option<Attribute<'a>> {
-        self.step()?.ok()
-    }
-}
-
-impl PartialEq for Attributes<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        Iterator::eq(*self, *other)
-    }
-}
-
-impl Eq for Attributes<'_> {}
-
-fn parse_status_info(value: &[u8]) -> Result<StatusInfo<'_>, TooShort> {
-    let mut reader = Reader::new(value);
-    let [_, _, _, attribute] = reader.array()?;
-    Ok(StatusInfo {
-        attribute: AttributeId(attribute),
-        status: Status(reader.u32()?),
-        value: reader.rest(),
-    })
 }
 
 /// A CALL_CONNECT_REQUEST whose attributes have been found but not judged.
@@ -577,19 +403,4 @@ pub fn write_call_connect_nak<'b>(
         let _ = writer.set_u16(2, u16::from_be_bytes([high, low]));
     }
     writer.finish()
-}
-
-/// Appends a Status Info, whole or not at all.
-fn put_status_info(writer: &mut Writer<'_>, info: &StatusInfo<'_>) -> Result<(), TooShort> {
-    let value = info.value.get(..STATUS_VALUE_LEN_MAX).unwrap_or(info.value);
-    let mut attribute = [0; 12 + STATUS_VALUE_LEN_MAX];
-    let mut inner = Writer::new(&mut attribute);
-    let len = u16::try_from(value.len()).unwrap_or(0).saturating_add(12);
-    inner.u8(0)?;
-    inner.u8(AttributeId::STATUS_INFO.0)?;
-    inner.u16(len)?;
-    inner.put(&[0, 0, 0, info.attribute.0])?;
-    inner.u32(info.status.0)?;
-    inner.put(value)?;
-    writer.put(inner.written())
 }

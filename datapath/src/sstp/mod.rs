@@ -29,6 +29,7 @@
 //! assert_eq!(from_server.sent[0].len(), 48, "a CALL_CONNECT_ACK");
 //! ```
 
+mod attribute;
 pub mod binding;
 pub mod call;
 pub mod client;

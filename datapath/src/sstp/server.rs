@@ -12,12 +12,7 @@
 //! verified. How a call ends is in [`super::call`].
 #![cfg_attr(
     not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
 use super::binding::{self, CallConnected, CertificateHashes, Expected, HashBitmask, Nonce};
