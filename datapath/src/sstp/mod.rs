@@ -39,3 +39,6 @@ pub mod server;
 
 pub use binding::{BindingVerified, CertificateHashes, HashBitmask, Nonce};
 pub use call::{Admission, CallSnapshot, CloseReason, DropReason, Event, Timing};
+
+#[cfg(test)]
+mod tests;
