@@ -268,6 +268,17 @@ fn the_first_cause_stands() {
 }
 
 #[test]
+fn a_call_that_drains_asks_for_nothing_more() {
+    let (mut call, mut out) = connected_server(at(100));
+    call.disconnect(at(159), &mut out);
+    assert_eq!(call.next_timeout(), Some(at(164)), "no Hello at 160");
+    let (mut call, mut out) = (server(), Collected::default());
+    call.start(at(0), &mut out);
+    call.abort(at(59), Status(5), &mut out);
+    assert_eq!(call.next_timeout(), Some(at(62)), "no timeout at 60");
+}
+
+#[test]
 fn what_a_peer_says_is_kept_and_shown() {
     let (mut call, mut out) = connected_server(at(0));
     let abort = message::with_status(MessageType::CallAbort, AttributeId(3), Status(0x77));
