@@ -193,10 +193,10 @@ impl Lcp {
         match (option.kind, option.value) {
             (MRU, &[high, low]) => {
                 let mru = u16::from_be_bytes([high, low]);
-                let min = if self.role.ipv6() {
-                    MRU_MIN_IPV6
-                } else {
-                    MRU_MIN_IPV4
+                let min = match (persona, self.role.ipv6()) {
+                    (Some(Persona::OpenSstp), _) => frame::MRU_DEFAULT,
+                    (_, true) => MRU_MIN_IPV6,
+                    (_, false) => MRU_MIN_IPV4,
                 };
                 if mru < min {
                     faults.nak(option, &frame::MRU_DEFAULT.to_be_bytes());
@@ -336,11 +336,11 @@ impl Terms for Lcp {
 
     fn handle_nak(&mut self, options: Options<'_>, entropy: &mut impl Entropy) {
         // A Nak that names only the MRU says that the method would do; one that names nothing says
-        // that something else will not, and the method is all we insist on.
+        // that something will not, and the method is all we insist on.
         let mut wish = None;
-        let mut names_auth = true;
+        let mut names_nothing = true;
         for option in options {
-            names_auth &= option.kind == AUTHENTICATION;
+            names_nothing = false;
             match (option.kind, option.value) {
                 (MRU, &[high, low]) if self.asks_mru.is_some() => {
                     let mru = u16::from_be_bytes([high, low]);
@@ -359,7 +359,7 @@ impl Terms for Lcp {
         }
         if let Some(wish) = wish {
             self.offer_other(wish);
-        } else if names_auth {
+        } else if names_nothing {
             self.offer_other(None);
         }
     }

@@ -258,6 +258,13 @@ impl<T: Terms> Negotiation<T> {
         self.step(cx, event, Cause::Command(b""))
     }
 
+    /// Ends the wait before our first request, if it lasts.
+    pub(super) fn release<O: Output<link::Event>>(&mut self, cx: &mut Context<'_, O>) {
+        if self.state == State::Starting {
+            self.command(cx, Event::Up);
+        }
+    }
+
     /// Close, with a text for the peer.
     pub(super) fn close<O: Output<link::Event>>(
         &mut self,

@@ -99,6 +99,11 @@ impl Authenticator {
         self.state == State::Waiting
     }
 
+    /// Whether a proof is or was with the owner.
+    pub(in crate::ppp) fn is_committed(&self) -> bool {
+        matches!(self.state, State::Pending | State::Decided) || self.identity.is_some()
+    }
+
     /// Asks, or asks again with the same words; `false` if there is nothing to ask any more.
     pub(in crate::ppp) fn ask(&mut self, name: &[u8], out: &mut impl Output<Event>) -> bool {
         if !matches!(self.state, State::Waiting | State::Asked) {
