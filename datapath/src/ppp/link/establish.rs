@@ -1,7 +1,11 @@
 //! LCP on a link: its packets, and what their outcome means for the phase (RFC 1661 §3.4, §5.7–5.9).
 #![cfg_attr(
     not(test),
-    warn(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+    warn(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
 )]
 
 use super::{CloseReason, Echo, Event, Link, Phase, Timer};
@@ -151,7 +155,12 @@ impl Link {
         }
     }
 
-    pub(super) fn answer_echo(&mut self, now: Instant, packet: Packet<'_>, out: &mut impl Output<Event>) {
+    pub(super) fn answer_echo(
+        &mut self,
+        now: Instant,
+        packet: Packet<'_>,
+        out: &mut impl Output<Event>,
+    ) {
         let Some((theirs, data)) = packet.data.split_first_chunk::<4>() else {
             return;
         };
@@ -170,7 +179,12 @@ impl Link {
     }
 
     /// The magic number in it is not looked at: SoftEther copies ours, Open SSTP Client sends a text.
-    pub(super) fn handle_echo_reply(&mut self, now: Instant, identifier: u8, out: &mut impl Output<Event>) {
+    pub(super) fn handle_echo_reply(
+        &mut self,
+        now: Instant,
+        identifier: u8,
+        out: &mut impl Output<Event>,
+    ) {
         if let Some((sent, at)) = self.echo.sent
             && sent == identifier
         {

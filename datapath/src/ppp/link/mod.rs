@@ -48,9 +48,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::hlak::Hlak;
 use crate::output::{Entropy, Output};
-use crate::ppp::auth::{
-    AuthMethod, Authenticatee, Authenticator, Credentials, Outcome, Verdict,
-};
+use crate::ppp::auth::{AuthMethod, Authenticatee, Authenticator, Credentials, Outcome, Verdict};
 use crate::ppp::automaton::{self, State};
 use crate::ppp::control::{self, code};
 use crate::ppp::frame;

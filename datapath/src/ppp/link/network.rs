@@ -1,10 +1,17 @@
 //! The network protocols on a link (RFC 1661 §3.6): when they start, and what passes while they are open.
 #![cfg_attr(
     not(test),
-    warn(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+    warn(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
 )]
 
-use super::{Assignment, AuthenticateeConfig, AuthenticatorConfig, CloseReason, Echo, Event, Exchange, Link, Timer};
+use super::{
+    Assignment, AuthenticateeConfig, AuthenticatorConfig, CloseReason, Echo, Event, Exchange, Link,
+    Timer,
+};
 use crate::output::{Entropy, Output};
 use crate::ppp::automaton::{self, State};
 use crate::ppp::control::{Packet, code};
@@ -137,7 +144,12 @@ impl Link {
         self.ipcp_changed(now, layer, out);
     }
 
-    pub(super) fn ipcp_changed(&mut self, now: Instant, layer: Layer, out: &mut impl Output<Event>) {
+    pub(super) fn ipcp_changed(
+        &mut self,
+        now: Instant,
+        layer: Layer,
+        out: &mut impl Output<Event>,
+    ) {
         if layer.down && self.ipv4_open {
             self.ipv4_open = false;
             out.event(Event::Ipv4Closed);
@@ -191,7 +203,12 @@ impl Link {
         self.ipv6cp_changed(now, layer, out);
     }
 
-    pub(super) fn ipv6cp_changed(&mut self, now: Instant, layer: Layer, out: &mut impl Output<Event>) {
+    pub(super) fn ipv6cp_changed(
+        &mut self,
+        now: Instant,
+        layer: Layer,
+        out: &mut impl Output<Event>,
+    ) {
         if layer.down && self.ipv6_open {
             self.ipv6_open = false;
             out.event(Event::Ipv6Closed);
@@ -209,7 +226,12 @@ impl Link {
     }
 
     /// Bounds the time without any network protocol, and ends the link when none can come.
-    pub(super) fn network_changed(&mut self, now: Instant, layer: Layer, out: &mut impl Output<Event>) {
+    pub(super) fn network_changed(
+        &mut self,
+        now: Instant,
+        layer: Layer,
+        out: &mut impl Output<Event>,
+    ) {
         if self.ipv4_open || self.ipv6_open {
             if layer.up {
                 self.shared.deadlines.clear(Timer::Phase);
@@ -259,8 +281,8 @@ impl Link {
 }
 
 fn keep_early(early: &mut Option<Box<[u8]>>, information: &[u8]) {
-    let is_request = Packet::parse(information)
-        .is_ok_and(|packet| packet.code == code::CONFIGURE_REQUEST);
+    let is_request =
+        Packet::parse(information).is_ok_and(|packet| packet.code == code::CONFIGURE_REQUEST);
     if is_request && information.len() <= EARLY_LEN_MAX {
         *early = Some(information.into());
     }
