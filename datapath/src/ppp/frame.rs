@@ -83,10 +83,10 @@ pub fn parse(payload: &[u8]) -> Result<Frame<'_>, FrameError> {
         [ADDRESS, CONTROL, rest @ ..] => rest,
         _ => payload,
     };
-    let (protocol, information) = match rest {
-        &[0xff, ..] => return Err(FrameError::Protocol(0x00ff)),
-        &[octet, ref information @ ..] if octet & 1 == 1 => (u16::from(octet), information),
-        &[high, low, ref information @ ..] => {
+    let (protocol, information) = match *rest {
+        [0xff, ..] => return Err(FrameError::Protocol(0x00ff)),
+        [octet, ref information @ ..] if octet & 1 == 1 => (u16::from(octet), information),
+        [high, low, ref information @ ..] => {
             let protocol = u16::from_be_bytes([high, low]);
             if low & 1 == 0 {
                 return Err(FrameError::Protocol(protocol));

@@ -183,7 +183,7 @@ impl Lcp {
     }
 
     fn judge_option(
-        &mut self,
+        &self,
         option: &Opt<'_>,
         faults: &mut Faults,
         entropy: &mut impl Entropy,

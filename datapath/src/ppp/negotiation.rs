@@ -6,14 +6,7 @@
 //!
 //! It does not know phases. An Ack, Nak or Reject must carry the identifier of a request that is not
 //! answered yet, and an Ack must repeat it to the byte (§5.2–5.4); anything else is discarded.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::indexing_slicing))]
 
 use crate::output::{Entropy, Output};
 use crate::ppp::automaton::{Action, Event, State, transition};

@@ -1,12 +1,5 @@
 //! Authentication on a link: who speaks when, and what a decision means for the phase (RFC 1661 §3.5).
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::indexing_slicing))]
 
 use super::{CloseReason, Event, Exchange, Link, Phase, Timer};
 use crate::crypto::hlak::Hlak;

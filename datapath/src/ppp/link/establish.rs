@@ -1,12 +1,5 @@
 //! LCP on a link: its packets, and what their outcome means for the phase (RFC 1661 §3.4, §5.7–5.9).
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::indexing_slicing))]
 
 use super::{CloseReason, Echo, Event, Link, Phase, Timer};
 use crate::output::{Entropy, Output};

@@ -26,14 +26,7 @@
 //! | `establish` | LCP's packets, echo, rejects |
 //! | `authenticate` | who speaks when, and what a decision leads to |
 //! | `network` | IPCP and IPV6CP: held start, opening, closing |
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod authenticate;
 mod establish;

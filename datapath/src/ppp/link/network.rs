@@ -1,12 +1,5 @@
 //! The network protocols on a link (RFC 1661 §3.6): when they start, and what passes while they are open.
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::indexing_slicing))]
 
 use super::{
     Assignment, AuthenticateeConfig, AuthenticatorConfig, CloseReason, Echo, Event, Exchange, Link,

@@ -145,7 +145,7 @@ fn pap_at_the_server() {
     }
     assert!(server.news().is_empty());
     let name = b"DOM\\u\0ser\xff \r\n";
-    let mut data = vec![name.len() as u8];
+    let mut data = vec![u8::try_from(name.len()).unwrap()];
     data.extend_from_slice(name);
     data.extend_from_slice(b"\x00");
     let request = control_frame(frame::PAP, 1, 5, &data);
@@ -158,7 +158,7 @@ fn pap_at_the_server() {
     assert!(server.hear(&request).is_empty(), "one question at a time");
     assert!(server.news().is_empty());
     let ack = control_frame(frame::PAP, 2, 5, b"\x02hi");
-    assert_eq!(server.verdict(accept(b"hi")), [ack.clone()]);
+    assert_eq!(server.verdict(accept(b"hi")), std::slice::from_ref(&ack));
     assert!(server.verdict(reject()).is_empty(), "one verdict");
     assert_eq!(server.hear(&request), [ack]);
     let other = control_frame(frame::PAP, 1, 6, &data);
@@ -382,9 +382,8 @@ fn chap_states_at_the_client() {
 fn opened_client(method: AuthMethod) -> Solo {
     let mut client = Solo::client(client_config(method, PASSWORD));
     let request = client.up().remove(0);
-    let value = method.option_value();
-    let option = [&[3, value.len() as u8 + 2], value].concat();
-    client.hear(&control_frame(frame::LCP, 1, 1, &option));
+    let asks = option(3, method.option_value());
+    client.hear(&control_frame(frame::LCP, 1, 1, &asks));
     let mut ack = request;
     ack[4] = 2;
     client.hear(&ack);
@@ -543,7 +542,7 @@ fn a_pap_client_repeats_itself_and_takes_the_short_ack() {
     ack[4] = 2;
     let sent = client.hear(&ack);
     let login = control_frame(frame::PAP, 1, 1, b"\x04User\x0aclientPass");
-    assert_eq!(sent, [login.clone()]);
+    assert_eq!(sent, std::slice::from_ref(&login));
     assert_eq!(client.wait(millis(3000)), [(millis(3000), login)]);
     client.hear(&control_frame(frame::PAP, 2, 2, &[]));
     assert_eq!(hlak(&client.events), None, "another identifier");

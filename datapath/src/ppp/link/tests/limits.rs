@@ -202,11 +202,7 @@ fn op() -> impl Strategy<Value = Op> {
     let bytes = proptest::collection::vec(any::<u8>(), 0..80);
     let options = proptest::collection::vec((0_u8..=20, 0_usize..=8, any::<u8>()), 0..4).prop_map(
         |options| {
-            let option = |(kind, len, fill): (u8, usize, u8)| {
-                let mut option = vec![kind, len as u8 + 2];
-                option.resize(len + 2, fill);
-                option
-            };
+            let option = |(kind, len, fill): (u8, usize, u8)| option(kind, &vec![fill; len]);
             options.into_iter().flat_map(option).collect::<Vec<u8>>()
         },
     );
@@ -318,7 +314,8 @@ fn check(mut solo: Solo, ops: Vec<Op>) {
         sent.drain(..sent.len().saturating_sub(4));
         closed(&solo.events);
     }
-    let minutes = solo.now.saturating_since(started).as_secs() as usize / 60 + 2;
+    let seconds = solo.now.saturating_since(started).as_secs();
+    let minutes = usize::try_from(seconds / 60).unwrap() + 2;
     assert!(
         answered <= heard + SLACK * minutes,
         "{heard} bytes called forth {answered}"

@@ -436,6 +436,14 @@ impl Solo {
     }
 }
 
+/// One option, type and length included.
+pub(super) fn option(kind: u8, value: &[u8]) -> Vec<u8> {
+    let mut room = [0; 255];
+    let mut writer = crate::wire::Writer::new(&mut room);
+    control::put_option(&mut writer, kind, value).expect("it fits");
+    writer.written().to_vec()
+}
+
 /// A whole frame with a control packet.
 pub(super) fn control_frame(protocol: u16, code: u8, identifier: u8, data: &[u8]) -> Vec<u8> {
     let mut out = Collected::<()>::default();

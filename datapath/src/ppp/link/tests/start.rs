@@ -229,10 +229,7 @@ fn an_answer_counts_only_for_the_request_that_is_out() {
 fn methods_are_offered_in_turn() {
     use AuthMethod::{ChapMd5, Eap, MsChapV2, Pap};
     let all = [Eap, MsChapV2, ChapMd5, Pap];
-    let nak = |method: AuthMethod| {
-        let value = method.option_value();
-        (3, [&[3, value.len() as u8 + 2], value].concat())
-    };
+    let nak = |method: AuthMethod| (3, option(3, method.option_value()));
     let mschapv1 = (3, hex!("0305c22380").to_vec());
     let nothing = (3, Vec::new());
     let mru = (3, hex!("01040578").to_vec());
