@@ -12,7 +12,8 @@ fn half(states: &[State]) -> String {
     for event in Event::ALL {
         let mut line = format!("{:<5}|", event.name());
         for &state in states {
-            let cell = transition(state, event).map_or("-".to_owned(), |cell| cell.to_string());
+            let cell =
+                transition(state, event).map_or_else(|| "-".to_owned(), |cell| cell.to_string());
             line += &format!(" {cell:<15}");
         }
         text += &(line.trim_end().to_owned() + "\n");

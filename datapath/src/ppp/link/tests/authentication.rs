@@ -584,3 +584,28 @@ fn secrets_are_not_printed() {
         assert!(!text.contains('\n'));
     }
 }
+
+/// A verdict counts for the proof that is being judged, and for nothing else.
+#[test]
+fn a_verdict_nobody_asked_for_is_ignored() {
+    let mut server = Solo::server(server_config(&[AuthMethod::MsChapV2]));
+    server.open_lcp();
+    assert!(
+        server.verdict(accept(b"S=")).is_empty(),
+        "before the challenge"
+    );
+    server.wait(millis(75));
+    assert!(
+        server.verdict(accept(b"S=")).is_empty(),
+        "before the response"
+    );
+    let mut data = vec![49];
+    data.extend_from_slice(&[7; 49]);
+    server.hear(&control_frame(frame::CHAP, 2, 1, &data));
+    assert_eq!(server.verdict(reject()).len(), 1);
+    assert!(server.verdict(accept(b"S=")).is_empty(), "after another");
+    server.wait(millis(5000));
+    let reason = CloseReason::AuthenticationFailed { error: 691 };
+    assert_eq!(closed(&server.events), Some(reason));
+    assert_eq!(hlak(&server.events), None);
+}
