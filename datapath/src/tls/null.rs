@@ -1,7 +1,8 @@
 //! A stand-in for TLS without secrecy: for simulation and fuzzing, never in a shipped binary.
 //!
 //! It has the framing and the overhead of TLS 1.3 and is deterministic. A sum over each record, its
-//! number and its sender notices wrong bytes, lost, repeated and reflected records.
+//! number, its sender and how often the sender's key was changed notices wrong bytes and records that
+//! were lost, repeated, reflected or put before the `KeyUpdate` they follow.
 //!
 //! ```text
 //! handshake   22 03 03 len | 1, the name asked for      client → server
@@ -119,7 +120,10 @@ impl NullHandshake {
             sealed: Used::default(),
             opened: Used::default(),
             key_budget,
+            tx_epoch: 0,
+            rx_epoch: 0,
             control_run: 0,
+            owes_key_update: false,
             owes_alert: None,
             sent_close: false,
             received_close: false,
@@ -145,7 +149,10 @@ pub(super) struct NullLayer {
     sealed: Used,
     opened: Used,
     key_budget: Option<u64>,
+    tx_epoch: u64,
+    rx_epoch: u64,
     control_run: u8,
+    owes_key_update: bool,
     owes_alert: Option<u8>,
     sent_close: bool,
     received_close: bool,
@@ -154,7 +161,7 @@ pub(super) struct NullLayer {
 
 /// Sums eight bytes at a time; any change of one of them changes the sum, since every step can be
 /// undone.
-fn sum(sender: Role, number: u64, header: &[u8], body: &[u8]) -> u64 {
+fn sum(sender: Role, epoch: u64, number: u64, header: &[u8], body: &[u8]) -> u64 {
     let start = match sender {
         Role::Client => 0xcbf2_9ce4_8422_2325,
         Role::Server => 0x8422_2325_cbf2_9ce4,
@@ -168,7 +175,8 @@ fn sum(sender: Role, number: u64, header: &[u8], body: &[u8]) -> u64 {
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             .rotate_left(29)
     };
-    let sum = step(start, &number.to_le_bytes());
+    let sum = step(start, &epoch.to_le_bytes());
+    let sum = step(sum, &number.to_le_bytes());
     let sum = step(sum, header);
     body.chunks(8).fold(sum, step)
 }
@@ -189,12 +197,12 @@ impl NullLayer {
             sealed: self.sealed,
             opened: self.opened,
             limit_blocks: self.key_budget.unwrap_or(u64::MAX),
-            key_updates: 0,
+            key_updates: self.tx_epoch,
         }
     }
 
     pub(super) const fn has_pending_output(&self) -> bool {
-        self.owes_alert.is_some()
+        self.owes_key_update || self.owes_alert.is_some()
     }
 
     pub(super) fn seal(&mut self, record: &mut [u8], plaintext_len: usize) -> Result<usize, Error> {
@@ -234,19 +242,26 @@ impl NullLayer {
         let (inner, number_field) = body.split_last_chunk_mut::<8>().ok_or(Error::Room)?;
         *number_field = number.to_be_bytes();
         *inner.last_mut().ok_or(Error::Room)? = content_type.byte();
-        *sum_field = sum(self.role, number, header, body).to_be_bytes();
+        *sum_field = sum(self.role, self.tx_epoch, number, header, body).to_be_bytes();
         self.sealed.count(plaintext_len);
         Ok(len)
     }
 
-    fn push(&mut self, alert: [u8; 2], out: &mut Vec<u8>) {
-        let mut record = [0; HEADER_LEN + 2 + SUFFIX_LEN];
-        if let Some(room) = record.get_mut(HEADER_LEN..HEADER_LEN + 2) {
-            room.copy_from_slice(&alert);
-        }
-        if let Ok(len) = self.seal_as(ContentType::Alert, &mut record, 2) {
+    fn push(&mut self, content_type: ContentType, plaintext: &[u8], out: &mut Vec<u8>) {
+        let mut record = [&[0; HEADER_LEN][..], plaintext, &[0; SUFFIX_LEN]].concat();
+        if let Ok(len) = self.seal_as(content_type, &mut record, plaintext.len()) {
             out.extend_from_slice(record.get(..len).unwrap_or_default());
         }
+    }
+
+    fn push_key_update(&mut self, ask_peer: bool, out: &mut Vec<u8>) {
+        self.push(
+            ContentType::Handshake,
+            &[24, 0, 0, 1, u8::from(ask_peer)],
+            out,
+        );
+        self.tx_epoch = self.tx_epoch.saturating_add(1);
+        self.owes_key_update = false;
     }
 
     pub(super) fn open<'a>(&mut self, record: &'a mut [u8]) -> Result<Opened<'a>, Error> {
@@ -276,7 +291,7 @@ impl NullLayer {
             .ok_or(Error::BadRecord)?;
         let (body, sum_field) = rest.split_last_chunk_mut::<8>().ok_or(Error::BadRecord)?;
         if header.first() != Some(&23)
-            || *sum_field != sum(sender, number, header, body).to_be_bytes()
+            || *sum_field != sum(sender, self.rx_epoch, number, header, body).to_be_bytes()
         {
             return Err(Error::BadRecord);
         }
@@ -308,38 +323,57 @@ impl NullLayer {
                 Alert::Warning => Ok(Opened::Handled),
                 Alert::Fatal(alert) => Err(Error::AlertReceived(alert)),
             },
+            Some(ContentType::Handshake) => {
+                let &mut [24, 0, 0, 1, ask @ (0 | 1)] = plaintext else {
+                    return Err(Error::PeerMisbehaved("null message of another type".into()));
+                };
+                self.rx_epoch = self.rx_epoch.saturating_add(1);
+                self.owes_key_update |= ask == 1;
+                Ok(Opened::Handled)
+            }
             _ => Err(Error::PeerMisbehaved("null record of another type".into())),
         }
     }
 
     pub(super) fn pending_output(&mut self, out: &mut Vec<u8>) {
-        if let Some(alert) = self.owes_alert.take() {
-            self.push([2, alert], out);
+        if let Some(alert) = self.owes_alert.take()
+            && !self.sent_close
+        {
+            self.push(ContentType::Alert, &[2, alert], out);
+            self.sent_close = true;
+        }
+        if self.failed || self.sent_close {
+            self.owes_key_update = false;
+        } else if self.owes_key_update {
+            self.push_key_update(false, out);
         }
     }
 
     pub(super) fn close_notify(&mut self, out: &mut Vec<u8>) {
         if !self.failed && !self.sent_close {
-            self.push([1, 0], out);
+            self.pending_output(out);
+            self.push(ContentType::Alert, &[1, 0], out);
             self.sent_close = true;
         }
     }
 
-    #[expect(clippy::unused_self, reason = "the same shape as the other layers")]
-    pub(super) const fn update_keys(&mut self, _out: &mut Vec<u8>) -> Result<(), Error> {
+    pub(super) fn update_keys(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        if self.failed || self.sent_close {
+            return Err(Error::Closed);
+        }
+        self.push_key_update(true, out);
         Ok(())
     }
 
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the same shape as the other layers"
-    )]
     pub(super) fn export(&self) -> Option<ExportedKeys> {
-        let half = |used: Used| ExportedHalf {
+        if self.failed || self.sent_close || self.received_close {
+            return None;
+        }
+        let half = |used: Used, epoch: u64| ExportedHalf {
             key: Vec::new(),
             iv: Vec::new(),
             secret: None,
-            seq: used.records,
+            seq: epoch,
             used,
         };
         Some(ExportedKeys {
@@ -347,13 +381,13 @@ impl NullLayer {
             role: self.role,
             version: Version::Tls13,
             suite: Suite::Null,
-            tx: half(self.sealed),
-            rx: half(self.opened),
+            tx: half(self.sealed, self.tx_epoch),
+            rx: half(self.opened, self.rx_epoch),
             key_budget: self.key_budget,
-            key_updates: 0,
+            key_updates: self.tx_epoch,
             control_run: self.control_run,
             message: (Vec::new(), 0),
-            owes_key_update: false,
+            owes_key_update: self.owes_key_update,
             owes_refusal: false,
             asked_peer: false,
         })
@@ -368,7 +402,10 @@ impl NullLayer {
             sealed: keys.tx.used,
             opened: keys.rx.used,
             key_budget: keys.key_budget,
+            tx_epoch: keys.tx.seq,
+            rx_epoch: keys.rx.seq,
             control_run: keys.control_run,
+            owes_key_update: keys.owes_key_update,
             owes_alert: None,
             sent_close: false,
             received_close: false,
