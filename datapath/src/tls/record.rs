@@ -208,7 +208,11 @@ impl RecordLayer {
         if !self.tx.used.allows(plaintext_len, self.limits.blocks_max) {
             return Err(Error::KeyBudgetSpent);
         }
-        let len = self.seal_as(ContentType::ApplicationData, record, plaintext_len)?;
+        let len = match self.seal_as(ContentType::ApplicationData, record, plaintext_len) {
+            Ok(len) => len,
+            Err(Error::Room) => return Err(Error::Room),
+            Err(error) => return Err(self.fail(error)),
+        };
         if self.tx.used.blocks >= self.limits.rekey_blocks {
             self.owes_key_update = true;
         }
@@ -574,3 +578,6 @@ impl RecordLayer {
 const fn has_explicit_nonce(version: Version, suite: Suite) -> bool {
     matches!(version, Version::Tls12) && matches!(suite, Suite::Aes128Gcm | Suite::Aes256Gcm)
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,6 +188,9 @@ impl Reference {
             self.received_close |= state.peer_has_closed();
         }
         self.opened.count(data);
+        // rustls holds the answer to a KeyUpdate back until something is written; nothing will do.
+        let written = self.rustls.writer().write(&[]);
+        written.map_err(|error| internal(&error))?;
         self.drain()?;
         if data == 0 {
             return Ok(None);

@@ -43,9 +43,11 @@ impl Pki {
     pub(crate) fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut root = CertificateParams::new(Vec::new()).unwrap();
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        root.distinguished_name
-            .push(DnType::CommonName, "test root");
-        let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
+        let root_key = KeyPair::generate().unwrap();
+        // No two roots share a name, or their leaves would seem to be forged.
+        let root_name = format!("test root {:x?}", &root_key.public_key_raw()[..8]);
+        root.distinguished_name.push(DnType::CommonName, root_name);
+        let root = CertifiedIssuer::self_signed(root, root_key).unwrap();
         let mut leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
         leaf.distinguished_name.push(DnType::CommonName, NAME);
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
