@@ -220,7 +220,7 @@ fn an_alert_at_every_stage_ends_the_handshake() {
 }
 
 #[test]
-fn every_changed_byte_of_a_server_flight_is_noticed_or_harmless() {
+fn what_was_changed_in_a_server_flight_is_noticed() {
     let pki = Pki::new();
     let profile = pki.client(&only(
         Version::Tls13,
@@ -228,23 +228,25 @@ fn every_changed_byte_of_a_server_flight_is_noticed_or_harmless() {
         RecordLayerKind::Own,
     ));
     let generation = pki.server(&TlsOptions::default());
-    let mut len = 1;
-    let mut at = 0;
-    while at < len {
+    for at in (0..40).chain((40..1700).step_by(7)) {
         let mut client = Handshake::client(&profile, name()).unwrap();
         let mut server = Handshake::server(&generation).unwrap();
         let (mut up, mut down) = (Vec::new(), Vec::new());
         client.handle_bytes(&[], &mut up).unwrap();
         server.handle_bytes(&up, &mut down).unwrap();
-        len = down.len();
-        down[at] ^= 0x20;
-        up.clear();
-        let client_result = client.handle_bytes(&down, &mut up);
-        if client_result == Ok(Progress::Done) {
-            // Legacy version bytes of the first record are ignored by RFC 8446 §5.1.
-            assert!(at < 5 || down[..at].len() < 200, "byte {at} of {len}");
+        let (mut start, mut version_bytes) = (0, Vec::new());
+        while let Some(len) = record_len(&down[start..]).unwrap() {
+            version_bytes.push(start + 2);
+            start += len;
         }
-        at += 7;
+        let Some(byte) = down.get_mut(at) else {
+            break;
+        };
+        *byte ^= 0x20;
+        up.clear();
+        let done = client.handle_bytes(&down, &mut up) == Ok(Progress::Done);
+        // RFC 8446 §5.1: the minor version of a record is to be ignored.
+        assert!(!done || version_bytes.contains(&at), "byte {at}");
     }
 }
 
@@ -472,4 +474,106 @@ fn the_null_layer_notices_every_changed_bit() {
         changed[bit / 8] ^= 1 << (bit % 8);
         assert!(new().1.connection.open(&mut changed).is_err(), "bit {bit}");
     }
+}
+
+#[test]
+fn rsa_certificates_serve_all_versions_and_suites() {
+    let pki = Pki::rsa();
+    for (version, suite) in MATRIX {
+        let options = only(version, suite, RecordLayerKind::Own);
+        let (_, server) = shake(&pki.client(&options), &pki.server(&options), usize::MAX);
+        let is_rsa = server.info.suite_name.contains("RSA_WITH");
+        assert_eq!(
+            is_rsa,
+            version == Version::Tls12,
+            "{}",
+            server.info.suite_name
+        );
+    }
+}
+
+#[derive(Debug, Default)]
+struct Lines(std::sync::Mutex<Vec<String>>);
+
+impl rustls::KeyLog for Lines {
+    fn log(&self, label: &str, _client_random: &[u8], _secret: &[u8]) {
+        self.0.lock().unwrap().push(label.to_owned());
+    }
+}
+
+#[test]
+fn a_key_log_hears_all_secrets_when_it_is_asked_for() {
+    let pki = Pki::new();
+    for (version, first) in [
+        (Version::Tls12, "CLIENT_RANDOM"),
+        (Version::Tls13, "CLIENT_HANDSHAKE_TRAFFIC_SECRET"),
+    ] {
+        let lines = Arc::new(Lines::default());
+        let options = TlsOptions {
+            key_log: Some(Arc::<Lines>::clone(&lines)),
+            ..only(version, Suite::Aes128Gcm, RecordLayerKind::Own)
+        };
+        let plain = only(version, Suite::Aes128Gcm, RecordLayerKind::Own);
+        shake(&pki.client(&plain), &pki.server(&options), usize::MAX);
+        let lines = lines.0.lock().unwrap();
+        assert!(lines.iter().any(|line| line == first), "{lines:?}");
+    }
+}
+
+#[test]
+fn many_handshakes_on_one_thread_do_not_mix_their_secrets() {
+    let pki = Pki::new();
+    let options = only(Version::Tls13, Suite::Aes128Gcm, RecordLayerKind::Own);
+    let (profile, generation) = (pki.client(&options), pki.server(&options));
+    let mut pairs: Vec<_> = (0..8)
+        .map(|_| {
+            let client = Handshake::client(&profile, name()).unwrap();
+            (
+                client,
+                Handshake::server(&generation).unwrap(),
+                Vec::new(),
+                Vec::new(),
+            )
+        })
+        .collect();
+    for _ in 0..4 {
+        for (client, _, up, down) in &mut pairs {
+            client.handle_bytes(&std::mem::take(down), up).unwrap();
+        }
+        for (_, server, up, down) in pairs.iter_mut().rev() {
+            server.handle_bytes(&std::mem::take(up), down).unwrap();
+        }
+    }
+    for (client, server, _, _) in pairs {
+        let (mut client, mut server) = (client.finish().unwrap(), server.finish().unwrap());
+        let mut record = seal(&mut client.connection, b"mine");
+        assert_eq!(
+            open_all(&mut server.connection, &mut record).unwrap().data,
+            b"mine"
+        );
+    }
+}
+
+/// The client's side of the byte budget; without verification, which has a limit of its own.
+#[test]
+fn a_chain_without_end_is_refused() {
+    let pki = Pki::new();
+    let options = TlsOptions::default();
+    let profile = Arc::new(ClientProfile::danger_accept_any(&options).unwrap());
+    let with_chain_of = |len: usize| {
+        let mut chain = vec![pki.leaf.clone()];
+        // Five bytes around each certificate (RFC 8446 §4.4.2).
+        while chain.iter().map(|der| der.len() + 5).sum::<usize>() < len {
+            chain.push(pki.root.clone());
+        }
+        let server = Arc::new(ServerGeneration::new(chain, pki.key(), &options).unwrap());
+        try_shake(&profile, &server, usize::MAX).map(|_| ())
+    };
+    assert_eq!(with_chain_of(55_000), Ok(()));
+    // rustls takes messages up to 65,535 bytes; the whole handshake is longer.
+    assert_eq!(
+        with_chain_of(64_900),
+        Err(Error::Exhausted(Limit::HandshakeBytes))
+    );
+    assert!(with_chain_of(80_000).is_err());
 }

@@ -85,7 +85,9 @@ impl Limits {
         let blocks_max = lowered.map_or(derived, |lowered| lowered.min(derived));
         let rekey_blocks = match version {
             // The same distance from the limit as 2^34 has from 2^34.5.
-            Version::Tls13 if blocks_max != u64::MAX => REKEY_BLOCKS.min(blocks_max / 10 * 7),
+            Version::Tls13 if blocks_max != u64::MAX => {
+                REKEY_BLOCKS.min((blocks_max / 10).saturating_mul(7))
+            }
             _ => u64::MAX,
         };
         Self {
@@ -104,6 +106,9 @@ pub struct Budget {
     pub opened: Used,
     /// Blocks after which nothing more is sealed; `u64::MAX` where there is no bound.
     pub limit_blocks: u64,
+    /// Records after which nothing more is sealed: rustls' own bound, where it does the sealing;
+    /// else `u64::MAX`.
+    pub limit_records: u64,
     /// How often our key was changed.
     pub key_updates: u64,
 }
@@ -111,7 +116,8 @@ pub struct Budget {
 impl Budget {
     /// Whether 15/16 of our key's budget is used, so that the end should be announced.
     #[must_use]
-    pub const fn is_near(&self) -> bool {
-        self.sealed.blocks >= self.limit_blocks - self.limit_blocks / 16
+    pub fn is_near(&self) -> bool {
+        let near = |used: u64, limit: u64| used >= limit.saturating_sub(limit / 16);
+        near(self.sealed.blocks, self.limit_blocks) || near(self.sealed.records, self.limit_records)
     }
 }

@@ -165,6 +165,8 @@ impl Handshake {
         if self.failed {
             return Err(Error::Closed);
         }
+        // Whatever another connection of this thread made rustls tell is not for us.
+        drop(take_tapped_secrets());
         self.received.extend_from_slice(bytes);
         let mut consumed = 0;
         let result = self.drive(&mut consumed, out);
@@ -236,7 +238,7 @@ impl Handshake {
                 let info = info(&rustls, self.certificate)?;
                 let connection = match self.record_layer {
                     RecordLayerKind::Rustls => {
-                        Connection::from_reference(Reference::new(*rustls, &info))
+                        Connection::from_reference(Reference::new(*rustls, &info, self.key_budget))
                     }
                     RecordLayerKind::Own => {
                         let (tx_secret, rx_secret) = match self.role {

@@ -20,6 +20,15 @@
 //! Limits: [`PLAINTEXT_LEN_MAX`] bytes of plaintext a record, [`HANDSHAKE_BYTES_MAX`] and
 //! [`HANDSHAKE_RECORDS_MAX`] for a handshake, [`CONTROL_RECORDS_MAX`] records in a row without data.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 mod budget;
 
 mod config;

@@ -197,6 +197,7 @@ impl NullLayer {
             sealed: self.sealed,
             opened: self.opened,
             limit_blocks: self.key_budget.unwrap_or(u64::MAX),
+            limit_records: u64::MAX,
             key_updates: self.tx_epoch,
         }
     }

@@ -190,6 +190,7 @@ impl RecordLayer {
             sealed: self.tx.used,
             opened: self.rx.used,
             limit_blocks: self.limits.blocks_max,
+            limit_records: u64::MAX,
             key_updates: self.key_updates,
         }
     }
@@ -230,12 +231,12 @@ impl RecordLayer {
             return Err(Error::Exhausted(Limit::SequenceNumbers));
         }
         let prefix_len = self.prefix_len();
-        let payload_len = (prefix_len - HEADER_LEN)
+        let record_len = prefix_len
             .saturating_add(plaintext_len)
             .saturating_add(self.suffix_len());
+        let payload_len = record_len.saturating_sub(HEADER_LEN);
         let payload_len_field = u16::try_from(payload_len).map_err(|_| Error::Room)?;
         let plaintext_len_field = u16::try_from(plaintext_len).map_err(|_| Error::Room)?;
-        let record_len = payload_len.saturating_add(HEADER_LEN);
         let (prefix, rest) = record
             .get_mut(..record_len)
             .and_then(|record| record.split_at_mut_checked(prefix_len))

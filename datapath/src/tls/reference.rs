@@ -2,23 +2,28 @@
 //!
 //! It copies and allocates, its keys cannot be handed over, and it ends a TLS 1.2 AES-GCM connection
 //! after 2²⁴ records. In TLS 1.3 it changes its keys at that number; we ask for it at half, between
-//! records, since a `KeyUpdate` does not fit into the room for one.
+//! records, since a `KeyUpdate` does not fit into the room for one. What it opens is counted from the
+//! connection's start: it does not tell when the peer changed keys.
 
 use core::fmt;
 use std::io::{Cursor, Read, Write};
 
-use super::budget::{Budget, Used};
+use super::budget::{Budget, Limits, Used};
 use super::handshake::{Info, internal};
 use super::{Error, HEADER_LEN, Opened, PLAINTEXT_LEN_MAX, Suite, Version, record_len};
 
 /// Records after which TLS 1.3 changes keys: half of rustls' own limit.
 const REKEY_RECORDS: u64 = 1 << 23;
 
+/// rustls' own limit for AES-GCM, which is not exposed per connection.
+const RECORDS_MAX_GCM: u64 = 1 << 24;
+
 /// rustls' connection and what is needed to use it record by record.
 pub(super) struct Reference {
     rustls: Box<rustls::Connection>,
     version: Version,
     suite: Suite,
+    limits: Limits,
     sealed: Used,
     opened: Used,
     key_updates: u64,
@@ -40,11 +45,12 @@ impl fmt::Debug for Reference {
 }
 
 impl Reference {
-    pub(super) fn new(rustls: rustls::Connection, info: &Info) -> Self {
+    pub(super) fn new(rustls: rustls::Connection, info: &Info, key_budget: Option<u64>) -> Self {
         Self {
             rustls: Box::new(rustls),
             version: info.version,
             suite: info.suite,
+            limits: Limits::new(info.version, info.suite, key_budget),
             sealed: Used::default(),
             opened: Used::default(),
             key_updates: 0,
@@ -79,7 +85,11 @@ impl Reference {
         Budget {
             sealed: self.sealed,
             opened: self.opened,
-            limit_blocks: u64::MAX,
+            limit_blocks: self.limits.blocks_max,
+            limit_records: match self.suite {
+                Suite::Aes128Gcm | Suite::Aes256Gcm => RECORDS_MAX_GCM,
+                _ => u64::MAX,
+            },
             key_updates: self.key_updates,
         }
     }
@@ -112,6 +122,9 @@ impl Reference {
         if plaintext_len == 0 || plaintext_len > PLAINTEXT_LEN_MAX || record.len() < len {
             return Err(Error::Room);
         }
+        if !self.sealed.allows(plaintext_len, self.limits.blocks_max) {
+            return Err(Error::KeyBudgetSpent);
+        }
         let plaintext = record.get(plaintext).ok_or(Error::Room)?;
         self.rustls
             .writer()
@@ -131,7 +144,9 @@ impl Reference {
             return Err(self.fail(Error::KeyBudgetSpent));
         }
         self.sealed.count(plaintext_len);
-        if self.version == Version::Tls13 && self.sealed.records >= REKEY_RECORDS {
+        let is_due =
+            self.sealed.records >= REKEY_RECORDS || self.sealed.blocks >= self.limits.rekey_blocks;
+        if self.version == Version::Tls13 && is_due {
             self.refresh()?;
         }
         Ok(len)

@@ -30,6 +30,7 @@ pub(crate) struct Pki {
     pub(crate) root: CertificateDer<'static>,
     pub(crate) leaf: CertificateDer<'static>,
     pub(crate) leaf_pem: String,
+    pub(crate) root_pem: String,
     pub(crate) key_pem: String,
     key: Vec<u8>,
 }
@@ -41,6 +42,18 @@ impl Pki {
 
     /// A leaf that `change` had its hands on.
     pub(crate) fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::with_key(KeyPair::generate().unwrap(), change)
+    }
+
+    /// An RSA certificate, as Windows wants it.
+    pub(crate) fn rsa() -> Self {
+        Self::with_key(
+            KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap(),
+            |_| {},
+        )
+    }
+
+    fn with_key(key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut root = CertificateParams::new(Vec::new()).unwrap();
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root_key = KeyPair::generate().unwrap();
@@ -52,12 +65,12 @@ impl Pki {
         leaf.distinguished_name.push(DnType::CommonName, NAME);
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         change(&mut leaf);
-        let key = KeyPair::generate().unwrap();
         let leaf = leaf.signed_by(&key, &root).unwrap();
         Self {
             root: root.der().clone(),
             leaf: leaf.der().clone(),
             leaf_pem: leaf.pem(),
+            root_pem: root.pem(),
             key_pem: key.serialize_pem(),
             key: key.serialize_der(),
         }

@@ -1,6 +1,7 @@
 //! RFC 8448 §3 ("Simple 1-RTT Handshake") byte for byte, and what no well-behaved peer can show.
 
 use hex_literal::hex;
+use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::*;
@@ -449,4 +450,44 @@ fn a_layer_that_lives_long_announces_its_end_in_tls_1_2() {
     let mut out = Vec::new();
     layer.close_notify(&mut out);
     assert!(!out.is_empty(), "it can still be closed properly");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_do_worse_than_end_the_connection(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        header in any::<bool>(),
+    ) {
+        for make in [pair, || (tls12(Role::Client, Suite::Aes128Gcm), tls12(Role::Server, Suite::Aes128Gcm))] {
+            let (_, mut server) = make();
+            let mut record = bytes.clone();
+            if header && record.len() >= HEADER_LEN {
+                let len = u16::try_from(record.len() - HEADER_LEN).unwrap().to_be_bytes();
+                record[..HEADER_LEN].copy_from_slice(&[23, 3, 3, len[0], len[1]]);
+            }
+            prop_assert!(server.open(&mut record).is_err());
+        }
+    }
+
+    #[test]
+    fn no_sequence_of_plaintexts_does_worse_than_end_the_connection(
+        inners in proptest::collection::vec(
+            (proptest::collection::vec(0..30_u8, 0..12), 20..24_u8), 0..40),
+        client_is_asked in any::<bool>(),
+    ) {
+        let (mut client, mut server) = pair();
+        let (from, to) = if client_is_asked { (&mut server, &mut client) } else { (&mut client, &mut server) };
+        for (mut inner, content_type) in inners {
+            inner.push(content_type);
+            let mut record = sealed_raw(from, &inner);
+            if to.open(&mut record).is_err() {
+                break;
+            }
+            let mut out = Vec::new();
+            to.pending_output(&mut out);
+            prop_assert!(out.len() < 200);
+        }
+        let mut out = Vec::new();
+        to.close_notify(&mut out);
+    }
 }
