@@ -188,6 +188,27 @@ fn tls_1_3_changes_its_keys_before_the_budget_ends() {
 }
 
 #[test]
+fn a_burst_is_sealed_without_asking_for_output_in_between() {
+    let pki = Pki::new();
+    for kind in [RecordLayerKind::Own, RecordLayerKind::Rustls] {
+        let options = TlsOptions {
+            key_budget: Some(1 << 14),
+            ..only(Version::Tls13, Suite::Aes128Gcm, kind)
+        };
+        let (own, mut peer) = own_against_rustls(&pki, Role::Server, &options);
+        let mut connection = own.connection;
+        for _ in 0..40 {
+            let mut burst = pending(&mut connection);
+            for _ in 0..4 {
+                burst.extend(seal(&mut connection, &pattern(16384)));
+            }
+            assert_eq!(peer.read(&burst).unwrap().len(), 4 * 16384);
+        }
+        assert!(connection.budget().key_updates >= 10);
+    }
+}
+
+#[test]
 fn a_peer_that_forgets_its_budget_is_asked_once_per_key() {
     let pki = Pki::new();
     let options = TlsOptions {

@@ -27,6 +27,7 @@ pub(super) struct Reference {
     sealed: Used,
     opened: Used,
     key_updates: u64,
+    owes_refresh: bool,
     /// Written by rustls, not yet taken.
     pending: Vec<u8>,
     sent_close: bool,
@@ -54,6 +55,7 @@ impl Reference {
             sealed: Used::default(),
             opened: Used::default(),
             key_updates: 0,
+            owes_refresh: false,
             pending: Vec::new(),
             sent_close: false,
             received_close: false,
@@ -95,7 +97,7 @@ impl Reference {
     }
 
     pub(super) fn has_pending_output(&self) -> bool {
-        !self.pending.is_empty()
+        self.owes_refresh || !self.pending.is_empty()
     }
 
     fn drain(&mut self) -> Result<(), Error> {
@@ -146,13 +148,13 @@ impl Reference {
         self.sealed.count(plaintext_len);
         let is_due =
             self.sealed.records >= REKEY_RECORDS || self.sealed.blocks >= self.limits.rekey_blocks;
-        if self.version == Version::Tls13 && is_due {
-            self.refresh()?;
-        }
+        // Not at once: the rest of a burst may follow this record without asking for output.
+        self.owes_refresh |= self.version == Version::Tls13 && is_due;
         Ok(len)
     }
 
     fn refresh(&mut self) -> Result<(), Error> {
+        self.owes_refresh = false;
         self.rustls.refresh_traffic_keys()?;
         self.sealed = Used::default();
         self.key_updates = self.key_updates.saturating_add(1);
@@ -219,6 +221,13 @@ impl Reference {
     }
 
     pub(super) fn pending_output(&mut self, out: &mut Vec<u8>) {
+        if core::mem::take(&mut self.owes_refresh)
+            && !self.failed
+            && !self.sent_close
+            && let Err(error) = self.refresh()
+        {
+            self.fail(error);
+        }
         out.append(&mut self.pending);
     }
 
