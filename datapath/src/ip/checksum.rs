@@ -95,6 +95,16 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
         .checksum()
 }
 
+/// The value for a UDP checksum field: zero there would mean "none", so its twin 0xFFFF is sent
+/// (RFC 768, RFC 8200 §8.1).
+#[must_use]
+pub const fn udp(sum: Sum) -> u16 {
+    match sum.checksum() {
+        0 => 0xffff,
+        value => value,
+    }
+}
+
 /// The sum of the IPv4 pseudo-header (RFC 9293 §3.1); `len` is that of transport header and data.
 #[must_use]
 pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: u16) -> Sum {
