@@ -147,8 +147,8 @@ pub(super) fn emit<'a>(
     mtu: u16,
     room: &'a mut [u8],
 ) -> Result<&'a [u8], TooShort> {
-    // A client that does not say takes what its link carries: Microsoft's and dhcpcd do, and routes
-    // that are left out are worse than a longer message.
+    // RFC 2131 §2 promises 576 bytes only; a client that says nothing is believed to take what its
+    // link carries, because routes that are left out are worse than a message it might not like.
     let packet_len_max = inform
         .packet_len_max
         .map_or(mtu, |len| len.max(PACKET_LEN_MIN).min(mtu));

@@ -233,7 +233,7 @@ mod tests {
             "a b",
             "ä.de",
             &"a".repeat(64),
-            &"a.".repeat(127),
+            &"a.".repeat(128),
         ] {
             let result = with(|config| config.domain = Some(name.to_owned()));
             assert_eq!(result, Err(ProfileError::Name(name.to_owned())), "{name}");
