@@ -37,6 +37,12 @@ impl Sum {
         Self(sum)
     }
 
+    /// A sum made elsewhere, of words in the machine's own byte order (vector instructions make it).
+    #[must_use]
+    pub const fn from_native(sum: u64) -> Self {
+        Self(sum)
+    }
+
     /// Adds one 16-bit word, given as a number.
     #[must_use]
     pub const fn add_u16(self, word: u16) -> Self {
@@ -70,6 +76,25 @@ impl Sum {
 const fn add_wide(a: u64, b: u64) -> u64 {
     let (sum, carry) = a.overflowing_add(b);
     sum.wrapping_add(carry as u64)
+}
+
+/// Copies `from` to `to`, which is as long, and sums it up on the way: one pass over the bytes
+/// instead of two. Of different lengths, the shorter one counts.
+pub fn copy_and_sum(from: &[u8], to: &mut [u8]) -> Sum {
+    let mut lanes = [0_u64; 8];
+    let len = from.len().min(to.len());
+    let (blocks, rest) = from.get(..len).unwrap_or_default().as_chunks::<32>();
+    let (to_blocks, to_rest) = to.get_mut(..len).unwrap_or_default().as_chunks_mut::<32>();
+    for (block, to_block) in blocks.iter().zip(to_blocks) {
+        *to_block = *block;
+        let (words, _) = block.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane = lane.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
+        }
+    }
+    to_rest.copy_from_slice(rest);
+    let sum = lanes.iter().fold(0, |sum, &lane| add_wide(sum, lane));
+    Sum(sum).add_bytes(rest)
 }
 
 /// The checksum of `bytes`, whose checksum field is zero (or left out).

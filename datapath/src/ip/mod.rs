@@ -9,7 +9,10 @@
 //!                                → DF or IPv6: icmp::too_big   → IPv4 without DF: fragment::split
 //! ```
 //!
-//! Nothing here routes, reassembles or keeps state about flows, and nothing allocates. A length
+//! Between the two, [`offload`] makes superpackets of packets and packets of superpackets.
+//!
+//! Nothing here routes, reassembles or keeps state about flows, and nothing allocates per
+//! packet. A length
 //! that lies ends in a typed error; extension headers are walked only where a function says so, and
 //! [`packet::EXTENSION_HEADERS_MAX`] bounds the walk.
 //!
@@ -48,3 +51,5 @@ pub mod mss;
 pub mod icmp;
 
 pub mod fragment;
+
+pub mod offload;

@@ -36,6 +36,15 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// (destination options twice); whoever sends more wants the walk, not the delivery.
 pub const EXTENSION_HEADERS_MAX: usize = 8;
 
+/// Whether a next-header number is that of an extension header which [`Packet::transport`] walks.
+#[must_use]
+pub const fn is_v6_extension(next_header: u8) -> bool {
+    matches!(
+        next_header,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+    )
+}
+
 /// Which Internet protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -148,6 +157,9 @@ pub struct Transport {
     pub offset: usize,
     /// Whether the header is really there.
     pub part: Part,
+    /// Whether an IPv6 routing header names further stations: the transport checksum then covers
+    /// another destination than the fixed header has (RFC 8200 §8.1).
+    pub is_routed: bool,
 }
 
 /// A checked IPv4 packet.
@@ -277,6 +289,7 @@ impl<'a> V4<'a> {
             } else {
                 Part::Whole
             },
+            is_routed: false,
         }
     }
 }
@@ -364,6 +377,7 @@ impl<'a> V6<'a> {
         let mut protocol = self.next_header();
         let mut offset = V6_HEADER_LEN;
         let mut part = Part::Whole;
+        let mut is_routed = false;
         for _ in 0..=EXTENSION_HEADERS_MAX {
             let header_len = match protocol {
                 // RFC 8200 §4.3, 4.4, 4.6: the length is in units of 8, the first not counted.
@@ -386,9 +400,12 @@ impl<'a> V6<'a> {
                         protocol,
                         offset,
                         part,
+                        is_routed,
                     });
                 }
             };
+            // RFC 8200 §4.4: segments left.
+            is_routed |= protocol == ROUTING && self.byte(offset, 3)? != 0;
             protocol = self.byte(offset, 0)?;
             offset = offset.checked_add(header_len)?;
             if offset > self.bytes.len() {
@@ -400,6 +417,7 @@ impl<'a> V6<'a> {
                     protocol,
                     offset,
                     part,
+                    is_routed,
                 });
             }
         }
