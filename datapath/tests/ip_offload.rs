@@ -608,6 +608,42 @@ fn small_packets_come_out_at_once() {
 }
 
 #[test]
+fn odd_headers_stay_single_even_in_pairs() {
+    for oddity in [
+        Oddity::Reserved,
+        Oddity::MoreFragments,
+        Oddity::ReservedFlags,
+        Oddity::OnesChecksum,
+        Oddity::DataOffset,
+    ] {
+        let mut flow = Flow::new(true, true, 0);
+        let pair: Vec<_> = (0..2)
+            .map(|_| {
+                let mut packet = flow.packet(&[7; 1300], ACK);
+                oddity.apply(&mut packet);
+                packet
+            })
+            .collect();
+        assert_eq!(sizes(&pair), [1, 1], "{oddity:?}");
+    }
+}
+
+#[test]
+fn one_flow_of_many_sessions_is_many_flows() {
+    let mut merge = Merge::new(BOTH);
+    for (one, other) in (0..32).flat_map(|one| (0..one).map(move |other| (one, other))) {
+        let mut flow = Flow::new(true, true, 0);
+        let mut most = 0;
+        for session in [one, other, one, other] {
+            let packet = flow.packet(&[7; 1300], ACK);
+            merge.push(session, &packet, &mut |all| most = most.max(all.segments));
+        }
+        merge.flush(&mut |all| most = most.max(all.segments));
+        assert_eq!(most, 1, "sessions {one} and {other}");
+    }
+}
+
+#[test]
 fn sessions_are_never_mixed() {
     let mut merge = Merge::new(BOTH);
     let mut flow = Flow::new(true, true, 0);

@@ -16,25 +16,18 @@ impl Sum {
 
     /// Adds `bytes`; an odd last byte counts as if a zero followed.
     #[must_use]
+    #[inline]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
-        // Eight lanes keep the additions independent, so they become vector instructions.
-        let mut lanes = [0_u64; 8];
-        let (blocks, rest) = bytes.as_chunks::<32>();
-        for block in blocks {
-            let (words, _) = block.as_chunks::<4>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane = lane.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
+        let (words, rest) = bytes.as_chunks();
+        let mut sum = self.0;
+        for run in words.chunks(RUN_MAX) {
+            let mut halves = Halves::default();
+            for word in run {
+                halves.add(*word);
             }
+            sum = add_wide(sum, halves.total());
         }
-        let mut sum = lanes.iter().fold(self.0, |sum, &lane| add_wide(sum, lane));
-        let (words, odd) = rest.as_chunks::<2>();
-        for word in words {
-            sum = add_wide(sum, u64::from(u16::from_ne_bytes(*word)));
-        }
-        if let [last] = odd {
-            sum = add_wide(sum, u64::from(u16::from_ne_bytes([*last, 0])));
-        }
-        Self(sum)
+        Self(add_wide(sum, last_word(rest)))
     }
 
     /// A sum made elsewhere, of words in the machine's own byte order (vector instructions make it).
@@ -72,6 +65,39 @@ impl Sum {
     }
 }
 
+/// 32 bits take so many halves of 16 bits without overflow.
+const RUN_MAX: usize = 65_536;
+
+/// The sums of the first and second halves of 32-bit words. Without any carry between them, a loop
+/// over words becomes vector instructions (twice as fast as summing whole words in 64 bits).
+#[derive(Default)]
+struct Halves {
+    low: u32,
+    high: u32,
+}
+
+impl Halves {
+    #[inline]
+    const fn add(&mut self, word: [u8; 4]) {
+        let word = u32::from_ne_bytes(word);
+        self.low = self.low.wrapping_add(word & 0xffff);
+        self.high = self.high.wrapping_add(word >> 16);
+    }
+
+    fn total(&self) -> u64 {
+        (u64::from(self.high) << 16).wrapping_add(u64::from(self.low))
+    }
+}
+
+/// What is left of bytes behind their last whole word, as a word with zeros behind.
+fn last_word(rest: &[u8]) -> u64 {
+    let mut word = [0; 4];
+    for (to, from) in word.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    u64::from(u32::from_ne_bytes(word))
+}
+
 /// Adds with the carry brought round, so that a sum may itself be summed up without limit.
 const fn add_wide(a: u64, b: u64) -> u64 {
     let (sum, carry) = a.overflowing_add(b);
@@ -81,20 +107,23 @@ const fn add_wide(a: u64, b: u64) -> u64 {
 /// Copies `from` to `to`, which is as long, and sums it up on the way: one pass over the bytes
 /// instead of two. Of different lengths, the shorter one counts.
 pub fn copy_and_sum(from: &[u8], to: &mut [u8]) -> Sum {
-    let mut lanes = [0_u64; 8];
     let len = from.len().min(to.len());
-    let (blocks, rest) = from.get(..len).unwrap_or_default().as_chunks::<32>();
-    let (to_blocks, to_rest) = to.get_mut(..len).unwrap_or_default().as_chunks_mut::<32>();
-    for (block, to_block) in blocks.iter().zip(to_blocks) {
-        *to_block = *block;
-        let (words, _) = block.as_chunks::<4>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane = lane.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
+    let (words, rest) = from.get(..len).unwrap_or_default().as_chunks();
+    let (to_words, to_rest) = to.get_mut(..len).unwrap_or_default().as_chunks_mut();
+    let mut sum = 0;
+    for (run, to_run) in words.chunks(RUN_MAX).zip(to_words.chunks_mut(RUN_MAX)) {
+        let mut halves = Halves::default();
+        for (word, to_word) in run.iter().zip(to_run) {
+            halves.add(*word);
+            *to_word = *word;
         }
+        sum = add_wide(sum, halves.total());
     }
-    to_rest.copy_from_slice(rest);
-    let sum = lanes.iter().fold(0, |sum, &lane| add_wide(sum, lane));
-    Sum(sum).add_bytes(rest)
+    // At most 3 bytes: not worth a call.
+    for (to, from) in to_rest.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    Sum(add_wide(sum, last_word(rest)))
 }
 
 /// The checksum of `bytes`, whose checksum field is zero (or left out).

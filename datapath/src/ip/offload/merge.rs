@@ -45,6 +45,34 @@ const PACKET_LEN_MAX: usize = 65_535;
 /// what it could save is less than what its sender gains by not waiting.
 const SMALL_PAYLOAD_LEN_MAX: usize = 256;
 
+// Ones where the headers of all segments are equal; zeros for lengths, identification, checksums,
+// sequence number, PSH and FIN. A line each for the IP header, its addresses and the transport's.
+const ALL: u32 = u32::MAX;
+#[rustfmt::skip]
+const TCP_V4_MASK: [u32; 10] = [
+    0xffff_0000, 0x0000_ffff, 0xffff_0000,
+    ALL, ALL,
+    ALL, 0, ALL, 0xfff6_ffff, 0x0000_ffff,
+];
+#[rustfmt::skip]
+const UDP_V4_MASK: [u32; 7] = [
+    0xffff_0000, 0x0000_ffff, 0xffff_0000,
+    ALL, ALL,
+    ALL, 0,
+];
+#[rustfmt::skip]
+const TCP_V6_MASK: [u32; 15] = [
+    ALL, 0x0000_ffff,
+    ALL, ALL, ALL, ALL, ALL, ALL, ALL, ALL,
+    ALL, 0, ALL, 0xfff6_ffff, 0x0000_ffff,
+];
+#[rustfmt::skip]
+const UDP_V6_MASK: [u32; 12] = [
+    ALL, 0x0000_ffff,
+    ALL, ALL, ALL, ALL, ALL, ALL, ALL, ALL,
+    ALL, 0,
+];
+
 /// Which superpackets the TUN takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offloads {
@@ -79,6 +107,7 @@ pub struct Aggregate<'a> {
 pub struct Merge {
     slots: [Slot; FLOWS],
     offloads: Offloads,
+    copy_and_sum: fn(&[u8], &mut [u8]) -> Sum,
 }
 
 /// The place of the flows whose hash is its index.
@@ -150,6 +179,16 @@ impl Merge {
         Self {
             slots: core::array::from_fn(|_| slot()),
             offloads,
+            copy_and_sum: checksum::copy_and_sum,
+        }
+    }
+
+    /// With another way to do what [`checksum::copy_and_sum`] does.
+    #[must_use]
+    pub fn with_copy_and_sum(self, copy_and_sum: fn(&[u8], &mut [u8]) -> Sum) -> Self {
+        Self {
+            copy_and_sum,
+            ..self
         }
     }
 
@@ -163,8 +202,11 @@ impl Merge {
     ) -> Pushed {
         match self.classify(packet) {
             Class::Candidate(candidate) => {
+                let copy_and_sum = self.copy_and_sum;
                 let slot = self.slot(session, candidate.bytes, candidate.shape);
-                slot.map_or(Pushed::Direct, |slot| slot.take(session, &candidate, out))
+                slot.map_or(Pushed::Direct, |slot| {
+                    slot.take(session, &candidate, copy_and_sum, out)
+                })
             }
             Class::Loner { bytes, shape } => {
                 if let Some(slot) = self.slot(session, bytes, shape)
@@ -192,7 +234,11 @@ impl Merge {
     /// Gives all that is open of `session` to `out`: before the session ends or moves.
     pub fn flush_session(&mut self, session: u32, out: &mut impl FnMut(Aggregate<'_>)) {
         for slot in &mut self.slots {
-            if slot.open.is_some_and(|open| open.session == session) {
+            if slot
+                .open
+                .as_ref()
+                .is_some_and(|open| open.session == session)
+            {
                 slot.emit(out);
             }
         }
@@ -313,6 +359,26 @@ fn candidate(bytes: &[u8], shape: Shape) -> Option<Candidate<'_>> {
     })
 }
 
+impl Shape {
+    /// Whether two packets of this shape have the same headers, but for what cutting makes.
+    fn headers_are_alike(self, one: &[u8], other: &[u8]) -> bool {
+        let mask: &[u32] = match (self.is_v4, self.is_tcp) {
+            (true, true) => &TCP_V4_MASK,
+            (true, false) => &UDP_V4_MASK,
+            (false, true) => &TCP_V6_MASK,
+            (false, false) => &UDP_V6_MASK,
+        };
+        // Word by word and without branches, this becomes a few vector instructions.
+        let (ours, theirs) = (one.as_chunks::<4>().0, other.as_chunks::<4>().0);
+        let mut difference = 0;
+        for ((one, other), mask) in ours.iter().zip(theirs).zip(mask) {
+            difference |= (u32::from_be_bytes(*one) ^ u32::from_be_bytes(*other)) & mask;
+        }
+        let options = size_of_val(mask)..self.headers_len;
+        difference == 0 && one.get(options.clone()) == other.get(options)
+    }
+}
+
 impl Candidate<'_> {
     fn headers(&self) -> &[u8] {
         self.bytes.get(..self.shape.headers_len).unwrap_or_default()
@@ -325,24 +391,25 @@ impl Candidate<'_> {
 
     /// Whether the transport checksum is the one that would be computed.
     fn checksum_is_right(&self, payload_sum: Sum) -> bool {
-        let at = self.shape.transport_at;
-        let Some(header) = self.headers().get(at..) else {
-            return false;
-        };
-        let field_at = if self.shape.is_tcp {
+        let Shape {
+            is_tcp,
+            transport_at,
+            headers_len,
+            ..
+        } = self.shape;
+        let field_at = if is_tcp {
             TCP_CHECKSUM_AT
         } else {
             UDP_CHECKSUM_AT
         };
-        let Some(found) = u16_at(header, field_at) else {
+        let Some(found) = u16_at(self.bytes, transport_at.saturating_add(field_at)) else {
             return false;
         };
-        let sum = pseudo(self.bytes, self.shape, self.bytes.len())
-            .add_bytes(header)
+        let sum = pseudo(self.bytes, self.shape, headers_len, self.bytes.len())
             .add_sum(payload_sum)
             // Takes the field itself out again.
             .add_u16(!found);
-        let computed = if self.shape.is_tcp {
+        let computed = if is_tcp {
             sum.checksum()
         } else {
             checksum::udp(sum)
@@ -351,12 +418,13 @@ impl Candidate<'_> {
     }
 }
 
-/// The sum of the pseudo-header of a packet with these headers and this length.
-fn pseudo(headers: &[u8], shape: Shape, len: usize) -> Sum {
-    let addresses = if shape.is_v4 { 12..20 } else { 8..40 };
+/// The sum of the pseudo-header of a packet of `len` bytes and of what lies between its addresses and
+/// `end`: nothing, or, as they are neighbours, the transport header.
+fn pseudo(packet: &[u8], shape: Shape, end: usize, len: usize) -> Sum {
+    let addresses_at = if shape.is_v4 { 12 } else { 8 };
     let transport_len = len.saturating_sub(shape.transport_at);
     Sum::ZERO
-        .add_bytes(headers.get(addresses).unwrap_or_default())
+        .add_bytes(packet.get(addresses_at..end).unwrap_or_default())
         .add_u16(u16::from(if shape.is_tcp { TCP } else { UDP }))
         // At most 65,535.
         .add_u16(u16::try_from(transport_len).unwrap_or(u16::MAX))
@@ -376,7 +444,7 @@ impl Slot {
     fn is_of_flow(&self, session: u32, bytes: &[u8], shape: Shape) -> bool {
         // Both addresses and, right behind them, both ports.
         let flow = if shape.is_v4 { 12..24 } else { 8..44 };
-        self.open.is_some_and(|open| {
+        self.open.as_ref().is_some_and(|open| {
             open.session == session
                 && open.shape.is_v4 == shape.is_v4
                 && open.shape.is_tcp == shape.is_tcp
@@ -388,88 +456,81 @@ impl Slot {
         &mut self,
         session: u32,
         candidate: &Candidate<'_>,
+        copy_and_sum: fn(&[u8], &mut [u8]) -> Sum,
         out: &mut impl FnMut(Aggregate<'_>),
     ) -> Pushed {
-        if self.is_of_flow(session, candidate.bytes, candidate.shape) {
-            if self.continues(candidate) {
-                let pushed = self.append(candidate);
-                if pushed == Pushed::Direct || self.is_complete(candidate) {
-                    self.emit(out);
-                }
-                return pushed;
+        if self.continues(session, candidate) {
+            let pushed = self.append(candidate, copy_and_sum);
+            if pushed == Pushed::Direct || self.is_complete(candidate) {
+                self.emit(out);
             }
+            return pushed;
+        }
+        let is_alone = candidate.is_last() || candidate.payload.len() <= SMALL_PAYLOAD_LEN_MAX;
+        if !is_alone {
+            self.emit(out);
+            return self.begin(session, candidate, copy_and_sum);
+        }
+        if self.is_of_flow(session, candidate.bytes, candidate.shape) {
             self.emit(out);
         }
-        if candidate.is_last() || candidate.payload.len() <= SMALL_PAYLOAD_LEN_MAX {
-            return Pushed::Direct;
-        }
-        self.emit(out);
-        self.begin(session, candidate)
+        Pushed::Direct
     }
 
     /// Whether `candidate` is what comes next in the open aggregate.
-    fn continues(&self, candidate: &Candidate<'_>) -> bool {
-        let Some(open) = self.open else {
+    fn continues(&self, session: u32, candidate: &Candidate<'_>) -> bool {
+        let Some(open) = &self.open else {
             return false;
         };
-        let (ours, theirs) = (self.packet(), candidate.bytes);
-        let is_same = |range: core::ops::Range<usize>| ours.get(range.clone()) == theirs.get(range);
         let shape = candidate.shape;
-        let at = shape.transport_at;
-        let ip_is_same = if shape.is_v4 {
-            // All but length, identification, checksum; addresses are the flow's.
-            is_same(0..2) && is_same(6..10) && candidate.identification == open.next_identification
-        } else {
-            is_same(0..4) && is_same(6..8)
-        };
-        let tcp_is_same = || {
-            let from = |start: usize, end: usize| at.saturating_add(start)..at.saturating_add(end);
-            // All but sequence number, FIN, PSH, checksum; ports are the flow's.
-            let flags_at = at.saturating_add(13);
-            let flags = ours.get(flags_at).copied().unwrap_or(0);
-            is_same(from(8, 13))
-                && (flags ^ candidate.flags) & !(FIN | PSH) == 0
-                && is_same(from(14, 16))
-                && is_same(at.saturating_add(18)..shape.headers_len)
-                && candidate.sequence == open.next_sequence
-        };
-        open.shape == shape
-            && ip_is_same
-            && (!shape.is_tcp || tcp_is_same())
+        open.session == session
+            && open.shape == shape
+            && (!shape.is_tcp || candidate.sequence == open.next_sequence)
+            && (!shape.is_v4 || candidate.identification == open.next_identification)
             && candidate.payload.len() <= open.segment_len
             && open.segments < SEGMENTS_MAX
             && open.len.saturating_add(candidate.payload.len()) <= PACKET_LEN_MAX
+            && shape.headers_are_alike(self.packet(), candidate.bytes)
     }
 
     /// Copies the payload behind the open aggregate, if its checksum is right.
-    fn append(&mut self, candidate: &Candidate<'_>) -> Pushed {
-        let Some(mut open) = self.open else {
+    fn append(
+        &mut self,
+        candidate: &Candidate<'_>,
+        copy_and_sum: fn(&[u8], &mut [u8]) -> Sum,
+    ) -> Pushed {
+        let Some(open) = &mut self.open else {
             return Pushed::Direct;
         };
+        let packet = self.buffer.get_mut(VNET_HEADER_LEN..).unwrap_or_default();
         let end = open.len.saturating_add(candidate.payload.len());
-        let Some(room) = self.packet_mut().get_mut(open.len..end) else {
+        let Some(room) = packet.get_mut(open.len..end) else {
             return Pushed::Direct;
         };
-        let sum = checksum::copy_and_sum(candidate.payload, room);
+        let sum = copy_and_sum(candidate.payload, room);
         if !candidate.checksum_is_right(sum) {
             // What was copied lies behind the aggregate's end.
             return Pushed::Direct;
         }
-        if candidate.shape.is_tcp {
-            let flags_at = candidate.shape.transport_at.saturating_add(13);
-            if let Some(flags) = self.packet_mut().get_mut(flags_at) {
-                *flags |= candidate.flags & (FIN | PSH);
-            }
+        // Untouched otherwise: a byte written here would be waited for by the next comparison.
+        if candidate.is_last()
+            && let Some(flags) = packet.get_mut(candidate.shape.transport_at.saturating_add(13))
+        {
+            *flags |= candidate.flags & (FIN | PSH);
         }
         open.len = end;
         open.segments = open.segments.saturating_add(1);
         open.expect_after(candidate);
-        self.open = Some(open);
         Pushed::Kept
     }
 
     /// Opens an aggregate with `candidate`, if its checksum is right.
-    fn begin(&mut self, session: u32, candidate: &Candidate<'_>) -> Pushed {
+    fn begin(
+        &mut self,
+        session: u32,
+        candidate: &Candidate<'_>,
+        copy_and_sum: fn(&[u8], &mut [u8]) -> Sum,
+    ) -> Pushed {
         let headers_len = candidate.shape.headers_len;
         let Some((headers, room)) = self
             .packet_mut()
@@ -479,7 +540,7 @@ impl Slot {
             return Pushed::Direct;
         };
         headers.copy_from_slice(candidate.headers());
-        let sum = checksum::copy_and_sum(candidate.payload, room);
+        let sum = copy_and_sum(candidate.payload, room);
         if !candidate.checksum_is_right(sum) {
             return Pushed::Direct;
         }
@@ -499,7 +560,7 @@ impl Slot {
 
     /// Whether the aggregate that `joined` was the last to join can take no more.
     fn is_complete(&self, joined: &Candidate<'_>) -> bool {
-        self.open.is_some_and(|open| {
+        self.open.as_ref().is_some_and(|open| {
             joined.is_last()
                 || joined.payload.len() < open.segment_len
                 || open.segments >= SEGMENTS_MAX
@@ -545,7 +606,9 @@ impl Slot {
         };
         let packet = self.packet_mut();
         // The field holds the sum of the pseudo-header, not inverted.
-        let partial = pseudo(packet, open.shape, open.len).fold().to_be_bytes();
+        let partial = pseudo(packet, open.shape, transport_at, open.len)
+            .fold()
+            .to_be_bytes();
         let transport_len = len_u16(open.len.saturating_sub(transport_at)).to_be_bytes();
         let mut finish_headers = || {
             set(packet, transport_at.checked_add(checksum_at)?, partial)?;
