@@ -193,6 +193,7 @@ fn a_paused_receiver_stops_the_sender_and_goes_on() {
     }
     server.resume_receive(at_server);
     let mut received = 0;
+    let mut sent = 0;
     while received < 1 << 20 {
         for completion in turn(&mut server) {
             if let Completion::Received { buffer, .. } = completion {
@@ -200,12 +201,10 @@ fn a_paused_receiver_stops_the_sender_and_goes_on() {
                 server.release(buffer);
             }
         }
+        sent += turn(&mut client).len();
         let _ = network.advance();
     }
-    assert!(matches!(
-        turn(&mut client).as_slice(),
-        [Completion::Sent { result: Ok(()), .. }]
-    ));
+    assert_eq!(sent, 1);
 }
 
 #[test]
