@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use datapath::io::{Completion, ConnectionId, Io, Loss, SendBuffer};
+use datapath::io::{Completion, ConnectionId, Io as _, Loss, ReceiveBuffer, SendBuffer};
 use datapath::sys::clock;
 use datapath::sys::socket::{ListenOptions, listen};
 use datapath::sys::uring::{Config, Uring};
@@ -114,4 +114,190 @@ pub(crate) fn receive(driver: &mut Uring, from: ConnectionId, len: usize) -> Res
         Some(loss) if received.len() < len => Err(loss),
         _ => Ok(received),
     }
+}
+
+/// What an echo server saw.
+#[derive(Debug)]
+pub(crate) struct Echoed {
+    pub(crate) connections: usize,
+    pub(crate) counters: datapath::sys::uring::Counters,
+    pub(crate) buffers_back: bool,
+    pub(crate) left: usize,
+}
+
+/// Echoes until `connections` came and went. Holds received buffers until the bytes are sent, so
+/// that few buffers run out.
+pub(crate) fn echo(driver: &mut Uring, connections: usize) -> Echoed {
+    #[derive(Default)]
+    struct Peer {
+        waiting: std::collections::VecDeque<ReceiveBuffer>,
+        sending: Option<ReceiveBuffer>,
+        ended: bool,
+    }
+    fn forward(driver: &mut Uring, id: ConnectionId, peer: &mut Peer) -> bool {
+        if peer.sending.is_none() {
+            peer.sending = peer.waiting.pop_front();
+            match &peer.sending {
+                Some(received) => driver.send(id, buffer(&received.bytes[..received.len])),
+                None if peer.ended => {
+                    driver.close(id, false);
+                    return true;
+                }
+                None => {}
+            }
+        }
+        false
+    }
+    let all = driver.buffers_available();
+    let mut peers = std::collections::BTreeMap::<ConnectionId, Peer>::new();
+    let mut over = 0;
+    run(driver, |driver, completion| {
+        let id = match completion {
+            Completion::Accepted { connection, .. } => {
+                assert!(peers.insert(connection, Peer::default()).is_none());
+                return false;
+            }
+            Completion::Received { connection, buffer } => {
+                let peer = peers
+                    .get_mut(&connection)
+                    .expect("bytes of a live connection");
+                peer.waiting.push_back(buffer);
+                connection
+            }
+            Completion::ReceiveEnded { connection, loss } => {
+                assert_eq!(loss, Loss::Finished);
+                peers.get_mut(&connection).unwrap().ended = true;
+                connection
+            }
+            Completion::Sent {
+                connection, result, ..
+            } => {
+                assert_eq!(result, Ok(()));
+                let sent = peers.get_mut(&connection).unwrap().sending.take();
+                driver.release(sent.expect("one send a connection"));
+                connection
+            }
+            _ => return false,
+        };
+        if forward(driver, id, peers.get_mut(&id).unwrap()) {
+            peers.remove(&id);
+            over += 1;
+        }
+        over == connections
+    });
+    let mut completions = Vec::new();
+    let deadline = deadline();
+    while driver.connection_count() > 0 {
+        driver.turn(Some(deadline), &mut completions).unwrap();
+        assert!(completions.is_empty(), "{completions:?}");
+    }
+    Echoed {
+        connections: over,
+        counters: driver.counters(),
+        buffers_back: driver.buffers_available() == all,
+        left: driver.connection_count(),
+    }
+}
+
+/// Opens `count` connections to an echo server at once, sends `len` bytes on each in pieces, checks
+/// that they come back, and closes.
+pub(crate) fn echo_clients(address: SocketAddr, count: usize, len: usize) {
+    struct Client {
+        bytes: Vec<u8>,
+        sent: usize,
+        received: usize,
+    }
+    fn piece(client: &Client) -> usize {
+        let rest = client.bytes.len() - client.sent;
+        // 1 to 4096 bytes, cut where the pattern says.
+        let wish = usize::from(client.bytes[client.sent]) * 16 + 1;
+        wish.min(rest)
+    }
+    fn send(driver: &mut Uring, id: ConnectionId, client: &mut Client) {
+        let len = piece(client);
+        driver.send(id, buffer(&client.bytes[client.sent..client.sent + len]));
+        client.sent += len;
+    }
+    let mut driver = Uring::new(Config {
+        connections: u32::try_from(count).unwrap(),
+        receive_buffers: 64,
+        ..config()
+    })
+    .unwrap();
+    let mut clients = std::collections::BTreeMap::new();
+    for number in 0..count {
+        let id = driver.connect(address, None).unwrap();
+        let client = Client {
+            bytes: pattern(len, number as u64 + 1),
+            sent: 0,
+            received: 0,
+        };
+        clients.insert(id, client);
+    }
+    let mut over = 0;
+    run(&mut driver, |driver, completion| {
+        match completion {
+            Completion::Connected { connection, result } => {
+                assert_eq!(result, Ok(()));
+                send(driver, connection, clients.get_mut(&connection).unwrap());
+            }
+            Completion::Sent {
+                connection, result, ..
+            } => {
+                assert_eq!(result, Ok(()));
+                let client = clients.get_mut(&connection).unwrap();
+                if client.sent < client.bytes.len() {
+                    send(driver, connection, client);
+                } else {
+                    driver.shutdown(connection);
+                }
+            }
+            Completion::Received { connection, buffer } => {
+                let client = clients.get_mut(&connection).unwrap();
+                let end = client.received + buffer.len;
+                assert!(client.bytes[client.received..end] == buffer.bytes[..buffer.len]);
+                client.received = end;
+                driver.release(buffer);
+            }
+            Completion::ReceiveEnded { connection, loss } => {
+                assert_eq!(loss, Loss::Finished);
+                assert_eq!(clients[&connection].received, len);
+                driver.close(connection, false);
+                over += 1;
+            }
+            _ => {}
+        }
+        over == count
+    });
+    assert_eq!(driver.counters().unclaimed, 0);
+}
+
+/// Runs one test of this binary again in a process of its own, under `command` (which gets the
+/// program and its arguments appended) with `CHILD` set; panics with its output if it fails.
+pub(crate) fn in_child(command: &[&str], test: &str) {
+    let program = std::env::current_exe().unwrap();
+    let (first, rest) = command.split_first().unwrap();
+    let output = std::process::Command::new(first)
+        .args(rest)
+        .arg(program)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env("CHILD", "1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "the child failed:\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+pub(crate) fn is_child() -> bool {
+    std::env::var_os("CHILD").is_some()
+}
+
+/// Descriptors open in this process.
+pub(crate) fn descriptor_count() -> usize {
+    // The one that reads the directory is there both times.
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
