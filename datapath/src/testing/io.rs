@@ -79,8 +79,8 @@ impl Network {
         state.has_work()
     }
 
-    /// Moves time to the nearest event or deadline of a host. Returns whether there was one: if
-    /// not, nothing will ever happen again by itself.
+    /// Moves time to the nearest event or deadline of a host; while a host still has work, time
+    /// stands (turn them all before). Returns false if nothing will ever happen again by itself.
     #[must_use]
     pub fn advance(&self) -> bool {
         self.state().advance()

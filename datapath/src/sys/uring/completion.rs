@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use super::op::{Kind, Op};
 use super::table::{Connection, Receive};
-use super::{ACCEPT_PAUSE_FIRST, ACCEPT_PAUSE_LAST, Accepting, Uring, loss};
+use super::{ACCEPT_PAUSE_FIRST, ACCEPT_PAUSE_LAST, Accepting, Uring};
 use crate::io::{Completion, ConnectionId, Loss, ReceiveBuffer};
 use crate::time::Duration;
 
@@ -326,5 +326,14 @@ impl Uring {
         if !more && !self.dropping {
             self.arm_waker();
         }
+    }
+}
+
+/// Why a direction of a connection ended, by the system's error number.
+fn loss(errno: i32) -> Loss {
+    match errno {
+        libc::ECONNRESET | libc::EPIPE | libc::ECANCELED => Loss::Reset,
+        libc::ETIMEDOUT => Loss::TimedOut,
+        other => Loss::Os(other),
     }
 }

@@ -161,3 +161,30 @@ fn explain(error: io::Error) -> Unavailable {
         _ => Unavailable::Other(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_reason() {
+        let why = |errno| explain(io::Error::from_raw_os_error(errno));
+        assert!(matches!(why(libc::ENOSYS), Unavailable::Absent));
+        assert!(matches!(why(libc::ENOMEM), Unavailable::Memory));
+        assert!(matches!(why(libc::EMFILE), Unavailable::Other(_)));
+        // Which of the two depends on the host's sysctl, never on nothing.
+        assert!(matches!(
+            why(libc::EPERM),
+            Unavailable::Forbidden | Unavailable::Sysctl(1 | 2)
+        ));
+        let text = Unavailable::Sysctl(2).to_string();
+        assert!(text.contains("kernel.io_uring_disabled=2"));
+        assert!(Unavailable::Forbidden.to_string().contains("seccomp"));
+    }
+
+    #[test]
+    fn every_rung_this_kernel_has_opens() {
+        let (_, rung) = open(8, 32).unwrap();
+        assert_eq!(probe().unwrap(), rung);
+    }
+}

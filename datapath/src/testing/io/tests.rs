@@ -2,6 +2,7 @@ use super::*;
 use crate::testing::rng::Rng;
 
 const ADDRESS: &str = "192.0.2.10:443";
+const ECONNREFUSED: i32 = 111;
 
 fn pair(seed: u64, faults: Faults) -> (Network, SimIo, SimIo) {
     let network = Network::new(seed, faults);
@@ -158,8 +159,6 @@ fn a_connect_to_nobody_is_refused_and_its_id_dies() {
         }]
     ));
 }
-const ECONNREFUSED: i32 = 111;
-
 #[test]
 fn without_buffers_receiving_waits_for_them() {
     let (network, mut server, mut client) = pair(1, Faults::none());
@@ -323,4 +322,28 @@ fn a_host_that_dies_resets_its_connections() {
     ));
     client.close(at_client, false);
     assert_eq!(network.end_count(), 0);
+}
+
+#[test]
+fn a_client_that_leaves_while_connecting_is_noticed() {
+    for turns in 0..3 {
+        let (network, mut server, mut client) = pair(1, Faults::none());
+        let id = client.connect(ADDRESS.parse().unwrap(), None).unwrap();
+        for _ in 0..turns {
+            assert!(network.advance());
+            for completion in turn(&mut server) {
+                assert!(matches!(completion, Completion::Accepted { .. }));
+            }
+        }
+        client.close(id, false);
+        while network.advance() {
+            assert!(turn(&mut client).is_empty());
+            for completion in turn(&mut server) {
+                if let Completion::ReceiveEnded { connection, .. } = completion {
+                    server.close(connection, false);
+                }
+            }
+        }
+        assert_eq!(network.end_count(), 0, "after {turns}");
+    }
 }
