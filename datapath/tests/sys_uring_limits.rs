@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use datapath::io::{Completion, Io as _};
 use datapath::sys::clock;
 use datapath::sys::thread::spawn_shard;
-use datapath::sys::uring::{Config, Uring};
+use datapath::sys::uring::{Config, Rung, Uring};
 use datapath::time::Duration;
 
 use sys_common::{
@@ -40,13 +40,16 @@ fn echo_pair(config: Config, count: usize, len: usize) -> Echoed {
 }
 
 #[test]
-fn thousands_of_connections_are_echoed() {
-    let config = Config {
-        connections: 2000,
-        ..config()
-    };
-    let echoed = echo_pair(config, 2000, 5000);
-    assert_eq!(echoed.counters.refused, 0);
+fn thousands_of_connections_are_echoed_on_every_rung() {
+    for rung_max in [Rung::NoArray, Rung::DeferTaskrun, Rung::CoopTaskrun] {
+        let config = Config {
+            connections: 2000,
+            rung_max,
+            ..config()
+        };
+        let echoed = echo_pair(config, 2000, 5000);
+        assert_eq!(echoed.counters.refused, 0);
+    }
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub struct Config {
     pub options: socket::ConnectionOptions,
     /// Lets the kernel finish a short send by itself (MSG_WAITALL); off, the driver does it.
     pub kernel_finishes_sends: bool,
+    /// Do not climb above this rung of kernel features; for tests and comparison.
+    pub rung_max: Rung,
 }
 
 impl Default for Config {
@@ -96,6 +98,7 @@ impl Default for Config {
             tun: None,
             options: socket::ConnectionOptions::default(),
             kernel_finishes_sends: true,
+            rung_max: Rung::NoArray,
         }
     }
 }
@@ -193,7 +196,7 @@ impl Uring {
         let cq_entries = config
             .completion_entries
             .unwrap_or_else(|| config.submission_entries.saturating_mul(4));
-        let (ring, rung) = setup::open(config.submission_entries, cq_entries)?;
+        let (ring, rung) = setup::open(config.submission_entries, cq_entries, config.rung_max)?;
         let buffers = BufRing::new(
             &ring.submitter(),
             GROUP,
