@@ -15,6 +15,7 @@ use datapath::sys::clock;
 use datapath::sys::thread::spawn_shard;
 use datapath::sys::uring::{Config, Rung, Uring};
 use datapath::time::Duration;
+use socket2::{Domain, Socket, Type};
 
 use sys_common::{
     Echoed, accept, config, deadline, descriptor_count, echo, echo_clients, in_child, is_child,
@@ -178,12 +179,16 @@ fn accepting_pauses_without_descriptors_and_resumes_within_a_second() {
     let (mut driver, address) = server(config());
     let mut established = TcpStream::connect(address).unwrap();
     let id = accept(&mut driver);
-    let _waiting: Vec<TcpStream> = (0..4)
-        .map(|_| TcpStream::connect(address).unwrap())
+    // They connect only when no descriptor is left to accept them with.
+    let waiting: Vec<Socket> = (0..4)
+        .map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap())
         .collect();
     let mut fillers = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         fillers.push(file);
+    }
+    for peer in &waiting {
+        peer.connect(&address.into()).unwrap();
     }
 
     let mut completions = Vec::new();
