@@ -1,1 +1,34 @@
 //! The only `unsafe`, the only system calls, the only clock.
+//!
+//! Everything here is a thin, safe face of something the kernel does: the driver of a shard
+//! ([`uring`]), sockets and the TUN device as they are opened at start ([`socket`], [`tun`]),
+//! threads and their processors ([`thread`], [`affinity`]), time ([`clock`]), randomness
+//! ([`entropy`]) and a counting allocator for tests ([`alloc`]).
+//!
+//! *Architecture Invariant*: nothing above this module sees a descriptor in use or a pointer.
+#![expect(
+    unsafe_code,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the one place that may: see the invariant above"
+)]
+
+pub mod uring;
+
+mod buf_ring;
+
+mod lent;
+
+pub mod socket;
+
+pub mod tun;
+
+pub mod affinity;
+
+pub mod thread;
+
+pub mod clock;
+
+pub mod entropy;
+
+pub mod alloc;

@@ -1,0 +1,235 @@
+//! What a shard asks of the driver.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{SockRef, Socket};
+
+use super::op::{Kind, Op};
+use super::table::{Connection, Sending};
+use super::{Accepting, FOREIGN_BUFFER, REAP_ROUND, Uring};
+use crate::io::{
+    Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
+    TunRead, Waker,
+};
+use crate::sys::{clock, tun};
+use crate::time::{Duration, Instant};
+
+impl Io for Uring {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn turn(
+        &mut self,
+        deadline: Option<Instant>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        let before = clock::now();
+        let more_to_unpark = self.unpark();
+        let pause_ends = self.unpause(before);
+        self.submit_backlog()?;
+
+        let until = match (deadline, pause_ends) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let at_once = more_to_unpark || !self.told.is_empty() || !self.backlog.is_empty();
+        let limit = if at_once {
+            Some(Duration::ZERO)
+        } else {
+            until.map(|until| until.saturating_since(before))
+        };
+        if limit != Some(Duration::ZERO) || self.must_enter() {
+            self.enter(limit)?;
+        }
+        self.now = clock::now();
+        self.reap()?;
+
+        if std::mem::take(&mut self.woken) {
+            self.told.push(Completion::Woken);
+        }
+        if let Some(tun) = &mut self.tun
+            && std::mem::take(&mut tun.readable)
+        {
+            self.told.push(Completion::TunReadable);
+        }
+        completions.append(&mut self.told);
+        Ok(())
+    }
+
+    fn release(&mut self, buffer: ReceiveBuffer) {
+        if buffer.id != FOREIGN_BUFFER {
+            self.buffers.give(buffer.id, buffer.bytes);
+        }
+    }
+
+    fn send(&mut self, connection: ConnectionId, buffer: SendBuffer) {
+        let result = match self.table.live_mut(connection) {
+            None => Err(Loss::Reset),
+            Some(live) => {
+                let in_bounds = buffer.start <= buffer.end && buffer.end <= buffer.bytes.len();
+                if !in_bounds || live.connect.is_some() {
+                    Err(Loss::Os(libc::EINVAL))
+                } else if live.send.is_some() {
+                    Err(Loss::Os(libc::EBUSY))
+                } else if buffer.start == buffer.end {
+                    Ok(())
+                } else {
+                    live.send = Some(Sending::lend(buffer));
+                    self.send_rest(connection);
+                    return;
+                }
+            }
+        };
+        self.told.push(Completion::Sent {
+            connection,
+            buffer,
+            result,
+        });
+    }
+
+    fn connect(&mut self, to: SocketAddr, source: Option<SocketAddr>) -> io::Result<ConnectionId> {
+        self.prepare_connect(to, source)
+    }
+
+    fn pause_receive(&mut self, connection: ConnectionId) {
+        if let Some(live) = self.table.live_mut(connection) {
+            live.receive_wanted = false;
+            self.settle(connection);
+        }
+    }
+
+    fn resume_receive(&mut self, connection: ConnectionId) {
+        if let Some(live) = self.table.live_mut(connection) {
+            live.receive_wanted = true;
+            self.settle(connection);
+        }
+    }
+
+    fn shutdown(&mut self, connection: ConnectionId) {
+        if let Some(live) = self.table.live_mut(connection) {
+            if live.send.is_some() {
+                live.fin_owed = true;
+            } else {
+                // It can only fail if the connection is lost, which is told by receiving.
+                let _ = live.socket.shutdown(std::net::Shutdown::Write);
+            }
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId, reset: bool) {
+        let Some(any) = self.table.any_mut(connection) else {
+            return;
+        };
+        any.closing = true;
+        let connecting = any.connect.is_some();
+        let mut sending = false;
+        if reset && !any.reset {
+            any.reset = true;
+            sending = any.send.is_some();
+            // If it cannot be set the peer gets a FIN instead of a RST.
+            let _ = SockRef::from(&any.socket).set_linger(Some(Duration::ZERO));
+        }
+        let op = |kind| Op::new(kind, connection.slot, connection.generation);
+        if sending {
+            self.cancel(op(Kind::Send));
+        }
+        if connecting {
+            self.cancel(op(Kind::Connect));
+        }
+        self.untell(connection);
+        self.settle(connection);
+    }
+
+    fn stop_accepting(&mut self) {
+        self.stopping = true;
+        for index in 0..self.listeners.len() {
+            let Some(listener) = self.listeners.get_mut(index) else {
+                continue;
+            };
+            match listener.accepting {
+                Accepting::Armed => {
+                    listener.accepting = Accepting::Cancelling;
+                    if let Ok(slot) = u32::try_from(index) {
+                        self.cancel(Op::new(Kind::Accept, slot, 0));
+                    }
+                }
+                Accepting::Cancelling => {}
+                Accepting::Idle | Accepting::Paused { .. } => self.close_listener(index),
+            }
+        }
+    }
+
+    fn detach(&mut self, connection: ConnectionId) -> Option<Detached> {
+        let live = self.table.live_mut(connection)?;
+        if live.send.is_some() || live.connect.is_some() {
+            return None;
+        }
+        let was_wanted = std::mem::replace(&mut live.receive_wanted, false);
+        self.settle(connection);
+        loop {
+            let live = self.table.live_mut(connection)?;
+            if live.is_quiet() {
+                break;
+            }
+            let waited = self
+                .submit_backlog()
+                .and_then(|()| self.enter(Some(REAP_ROUND)))
+                .and_then(|()| self.reap());
+            if waited.is_err() {
+                // The ring is broken; the next turn says so.
+                self.table.live_mut(connection)?.receive_wanted = was_wanted;
+                return None;
+            }
+        }
+        let received = self.untell(connection);
+        let socket = self.table.remove(connection)?.socket;
+        Some(Detached {
+            connection: DetachedConnection::Socket(socket.into()),
+            received,
+        })
+    }
+
+    fn attach(&mut self, connection: Detached) -> io::Result<ConnectionId> {
+        let DetachedConnection::Socket(fd) = connection.connection else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let socket = Socket::from(fd);
+        socket.set_nonblocking(false)?;
+        let id = self
+            .table
+            .insert(Connection::new(socket))
+            .map_err(|_| io::Error::from_raw_os_error(libc::ENOBUFS))?;
+        if !connection.received.is_empty() {
+            self.told.push(Completion::Received {
+                connection: id,
+                buffer: ReceiveBuffer {
+                    len: connection.received.len(),
+                    bytes: connection.received.into_boxed_slice(),
+                    id: FOREIGN_BUFFER,
+                },
+            });
+        }
+        self.settle(id);
+        Ok(id)
+    }
+
+    fn tun_read(&mut self, buffer: &mut [u8]) -> TunRead {
+        let Some(tun) = &mut self.tun else {
+            return TunRead::Empty;
+        };
+        tun::read(&tun.file, buffer)
+    }
+
+    fn tun_write(&mut self, packet: &[u8]) -> io::Result<()> {
+        match &self.tun {
+            Some(tun) => tun::write(&tun.file, packet),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::new(self.waker.clone())
+    }
+}

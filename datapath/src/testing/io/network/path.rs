@@ -1,0 +1,224 @@
+//! What happens to one end of a connection, and how its bytes get to the other.
+
+use super::{Event, Happening, State, WINDOW};
+use crate::io::{Completion, ConnectionId, Loss, SendBuffer};
+
+impl State {
+    // What happens to one end.
+
+    pub(super) fn happen(&mut self, number: usize, event: Event) {
+        match event {
+            Event::Syn(to) => return self.syn(number, to),
+            Event::Continue => {
+                if let Some(end) = self.end(number) {
+                    end.held_up = false;
+                }
+                return self.pump(number);
+            }
+            _ => {}
+        }
+        let Some(end) = self.end(number) else { return };
+        match event {
+            Event::Bytes(bytes) => {
+                if end.closed {
+                    // As the kernel answers bytes for a socket that nobody has.
+                    if let Some(other) = end.other {
+                        self.transmit(other, Event::Broken(Loss::Reset));
+                    }
+                    return;
+                }
+                end.readable.extend(bytes);
+            }
+            Event::Fin => {
+                end.ending.get_or_insert(Loss::Finished);
+            }
+            Event::Broken(loss) => self.break_end(number, loss),
+            Event::Answer(result) => {
+                end.connecting = false;
+                self.tell(number, |connection| Completion::Connected {
+                    connection,
+                    result,
+                });
+                if result.is_err() {
+                    self.leave(number);
+                    self.ends[number] = None;
+                }
+            }
+            Event::Syn(_) | Event::Continue => {}
+        }
+        self.mark_ready(number);
+        self.forget_if_done(number);
+    }
+
+    pub(super) fn break_end(&mut self, number: usize, loss: Loss) {
+        let Some(end) = self.end(number) else { return };
+        end.broken = Some(loss);
+        end.other = None;
+        if !end.ended && end.ending != Some(Loss::Finished) {
+            end.ending = Some(loss);
+        }
+        if let Some((buffer, _)) = end.sending.take() {
+            self.tell(number, |connection| Completion::Sent {
+                connection,
+                buffer,
+                result: Err(loss),
+            });
+        }
+        self.mark_ready(number);
+        self.forget_if_done(number);
+    }
+
+    /// Drops an end that was closed and has nothing left to do.
+    pub(super) fn forget_if_done(&mut self, number: usize) {
+        let Some(end) = self.end(number) else { return };
+        if !end.closed || end.sending.is_some() {
+            return;
+        }
+        let (other, gone) = (end.other, end.broken.is_some());
+        self.leave(number);
+        // An orderly end stays until the other goes too: late bytes must find it.
+        let other_stays = other.is_some_and(|other| {
+            self.end(other)
+                .is_some_and(|end| !(end.closed && end.sending.is_none()))
+        });
+        if gone || !other_stays {
+            self.ends[number] = None;
+            if let Some(other) = other {
+                self.forget_if_done(other);
+            }
+        }
+    }
+
+    /// Ends an end at once with a reset to the other.
+    pub(super) fn abandon(&mut self, number: usize) {
+        let Some(end) = self.end(number) else { return };
+        let other = end.other;
+        self.leave(number);
+        self.ends[number] = None;
+        if let Some(other) = other {
+            self.transmit(other, Event::Broken(Loss::Reset));
+        }
+    }
+
+    // Sending.
+
+    pub(in crate::testing::io) fn send(
+        &mut self,
+        host: usize,
+        connection: ConnectionId,
+        buffer: SendBuffer,
+    ) {
+        let refuse = |state: &mut Self, buffer, result| {
+            state.hosts[host].told.push(Completion::Sent {
+                connection,
+                buffer,
+                result,
+            });
+        };
+        let Some(number) = self.find(host, connection) else {
+            return refuse(self, buffer, Err(Loss::Reset));
+        };
+        let reset = self.rng.chance(self.faults.reset_per_mille);
+        let half_close = self.rng.chance(self.faults.half_close_per_mille);
+        let Some(end) = self.end(number) else { return };
+        assert!(end.sending.is_none(), "one send a connection");
+        assert!(
+            !end.connecting,
+            "a send on a connection that does not stand"
+        );
+        assert!(
+            buffer.start <= buffer.end && buffer.end <= buffer.bytes.len(),
+            "a send within its buffer"
+        );
+        if let Some(loss) = end.broken {
+            return refuse(self, buffer, Err(loss));
+        }
+        if end.fin_sent {
+            return refuse(self, buffer, Err(Loss::Reset));
+        }
+        let start = buffer.start;
+        end.sending = Some((buffer, start));
+        let other = end.other;
+        if reset {
+            self.break_end(number, Loss::Reset);
+            if let Some(other) = other {
+                self.transmit(other, Event::Broken(Loss::Reset));
+            }
+            return;
+        }
+        self.pump(number);
+        if half_close && let Some(other) = other {
+            self.transmit(other, Event::Fin);
+            if let Some(end) = self.end(number) {
+                end.swallowed = true;
+            }
+        }
+    }
+
+    /// Moves what fits of an end's send on its way.
+    pub(super) fn pump(&mut self, number: usize) {
+        loop {
+            let short = self.rng.chance(self.faults.short_write_per_mille);
+            let Some(end) = self.end(number) else { return };
+            let (other, swallowed, held_up) = (end.other, end.swallowed, end.held_up);
+            let Some((buffer, position)) = end.sending.take() else {
+                return;
+            };
+            if position == buffer.end {
+                return self.finish_send(number, buffer);
+            }
+            let unread = other
+                .and_then(|other| self.end(other))
+                .map_or(0, |other| other.unread);
+            let mut len = (buffer.end - position).min(WINDOW.saturating_sub(unread));
+            let short = short && len > 1;
+            if short {
+                len = 1 + self.rng.index(len - 1);
+            }
+            if len == 0 || held_up {
+                if let Some(end) = self.end(number) {
+                    end.sending = Some((buffer, position));
+                }
+                return;
+            }
+            if let Some(other) = other.filter(|_| !swallowed) {
+                let bytes = buffer.bytes[position..position + len].to_vec();
+                if let Some(end) = self.end(other) {
+                    end.unread += len;
+                }
+                self.transmit(other, Event::Bytes(bytes));
+            }
+            if let Some(end) = self.end(number) {
+                end.sending = Some((buffer, position + len));
+                end.held_up = short;
+            }
+            if short {
+                let at = self.clock.now() + self.rng.duration(&self.faults.delay);
+                self.schedule(at, Happening::End(number, Event::Continue));
+                return;
+            }
+        }
+    }
+
+    pub(super) fn finish_send(&mut self, number: usize, buffer: SendBuffer) {
+        self.tell(number, |connection| Completion::Sent {
+            connection,
+            buffer,
+            result: Ok(()),
+        });
+        if self.end(number).is_some_and(|end| end.fin_owed) {
+            self.send_fin(number);
+        }
+        self.forget_if_done(number);
+    }
+
+    pub(super) fn send_fin(&mut self, number: usize) {
+        let Some(end) = self.end(number) else { return };
+        if std::mem::replace(&mut end.fin_sent, true) {
+            return;
+        }
+        if let Some(other) = end.other {
+            self.transmit(other, Event::Fin);
+        }
+    }
+}
