@@ -175,8 +175,8 @@ pub trait Io {
     /// Reads one packet from this shard's TUN queue.
     fn tun_read(&mut self, buffer: &mut [u8]) -> TunRead;
 
-    /// Writes one packet to the inside.
-    fn tun_write(&mut self, packet: &[u8]) -> io::Result<()>;
+    /// Writes one packet to the inside, `header` (which may be empty) right before it.
+    fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()>;
 
     /// A handle by which another thread ends this driver's wait.
     fn waker(&self) -> Waker;

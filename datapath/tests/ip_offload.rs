@@ -410,7 +410,10 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_go_through(packets in vec((0..2_u32, vec(any::<u8>(), 44..400)), 1..20), nibble in select(vec![4_u8, 6])) {
+    fn any_bytes_go_through(
+        packets in vec((0..2_u32, vec(any::<u8>(), 44..400)), 1..20),
+        nibble in select(vec![4_u8, 6]),
+    ) {
         let packets: Vec<_> = packets.into_iter().map(|(session, mut packet)| {
             packet[0] = (nibble << 4) | 5;
             let len = packet.len() as u16;
@@ -425,7 +428,8 @@ proptest! {
     #[test]
     fn a_cut_survives_any_superpacket(
         mut packet in vec(any::<u8>(), 0..300), nibble in select(vec![4_u8, 6]),
-        kind in select(vec![GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp]), segment_len in 0..200_u16, mtu in 0..400_u16,
+        kind in select(vec![GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp]),
+        segment_len in 0..200_u16, mtu in 0..400_u16,
     ) {
         if packet.len() >= 40 {
             packet[0] = (nibble << 4) | 5;
@@ -452,7 +456,8 @@ proptest! {
 
     #[test]
     fn segments_are_made_to_fit(
-        len in 1..9000_usize, segment_len in 1..3000_u16, mtu in 100..3000_u16, is_v4: bool, flags in any::<u8>(),
+        len in 1..9000_usize, segment_len in 1..3000_u16, mtu in 100..3000_u16, is_v4: bool,
+        flags in any::<u8>(),
     ) {
         let mut flow = Flow::new(is_v4, true, 0);
         let payload: Vec<u8> = (0..len).map(|at| (at * 31) as u8).collect();

@@ -400,7 +400,8 @@ proptest! {
             let is_mine = match packet.source() {
                 IpAddr::V4(source) => source == Ipv4Addr::new(10, 8, 0, 2),
                 IpAddr::V6(source) => source.segments()[..4] == [0x2001, 0xdb8, 1, 2]
-                    || (accepted.to == To::Services && (source.is_unspecified() || source == a6("fe80::1234"))),
+                    || (accepted.to == To::Services
+                        && (source.is_unspecified() || source == a6("fe80::1234"))),
             };
             prop_assert!(is_mine);
         }
@@ -570,7 +571,10 @@ proptest! {
     }
 
     #[test]
-    fn the_clamp_survives_any_bytes(segment in segment(), at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>(), mtu: u16) {
+    fn the_clamp_survives_any_bytes(
+        segment in segment(), at in any::<prop::sample::Index>(), byte: u8,
+        cut in any::<prop::sample::Index>(), mtu: u16,
+    ) {
         let mut packet = segment.build(u16::MAX);
         let at = at.index(packet.len());
         packet[at] = byte;
@@ -705,7 +709,9 @@ fn some_packets_are_never_answered() {
 
 proptest! {
     #[test]
-    fn an_answer_to_any_bytes_is_right_and_bounded(bytes in vec(any::<u8>(), 0..2000), nibble in 4..7_u8, mtu: u16) {
+    fn an_answer_to_any_bytes_is_right_and_bounded(
+        bytes in vec(any::<u8>(), 0..2000), nibble in 4..7_u8, mtu: u16,
+    ) {
         let mut bytes = bytes;
         if bytes.len() >= 40 {
             bytes[0] = (nibble << 4) | 5;

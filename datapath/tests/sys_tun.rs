@@ -91,7 +91,7 @@ fn packets_go_through_the_device_both_ways_and_its_end_is_told() {
     for round in 0_u16..100 {
         for sequence in 0..10 {
             driver
-                .tun_write(&echo_request(round * 10 + sequence))
+                .tun_write(&[], &echo_request(round * 10 + sequence))
                 .unwrap();
         }
         // The kernel answers in the course of the write, so all ten are there once told.
@@ -116,7 +116,7 @@ fn packets_go_through_the_device_both_ways_and_its_end_is_told() {
     assert_eq!(replies, 1000);
 
     // A packet that is none is refused by name.
-    let error = driver.tun_write(&[0x15; 28]).unwrap_err();
+    let error = driver.tun_write(&[], &[0x15; 28]).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
 
     ip("link del inside0");
@@ -133,7 +133,7 @@ fn packets_go_through_the_device_both_ways_and_its_end_is_told() {
                 }
             }
     });
-    let error = driver.tun_write(&echo_request(0)).unwrap_err();
+    let error = driver.tun_write(&[], &echo_request(0)).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EBADFD));
     // And it does not spin on the dead device.
     let mut completions = Vec::new();

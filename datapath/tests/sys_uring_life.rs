@@ -37,10 +37,12 @@ fn a_connect_to_a_closed_port_is_refused_and_its_id_dies() {
         _ => false,
     });
     driver.send(id, buffer(b"x"));
-    run(
-        &mut driver,
-        |_, completion| matches!(completion, Completion::Sent { result: Err(Loss::Reset), buffer, .. } if *buffer.bytes == *b"x"),
-    );
+    run(&mut driver, |_, completion| {
+        let Completion::Sent { result, buffer, .. } = completion else {
+            return false;
+        };
+        result == Err(Loss::Reset) && *buffer.bytes == *b"x"
+    });
     assert_eq!(driver.connection_count(), 0);
 }
 

@@ -493,6 +493,10 @@ fn rsa_certificates_serve_all_versions_and_suites() {
 }
 
 #[derive(Debug, Default)]
+#[expect(
+    clippy::disallowed_types,
+    reason = "rustls logs keys through a shared reference"
+)]
 struct Lines(std::sync::Mutex<Vec<String>>);
 
 impl rustls::KeyLog for Lines {

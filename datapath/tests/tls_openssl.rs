@@ -1,6 +1,11 @@
 //! Our record layer against OpenSSL's `s_server` and `s_client`, over loopback.
 //!
 //! Skipped, loudly, where there is no `openssl`.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "OpenSSL is spoken to over real sockets, with files and threads"
+)]
 
 mod tls_support;
 

@@ -104,21 +104,30 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Finds the packet at the head of `bytes`; `None` if more bytes are needed. A bad version is seen
-/// in the first byte, a bad length in the fourth.
-pub fn locate(bytes: &[u8]) -> Result<Option<Span>, FramingError> {
+/// Bytes of the packet whose header `bytes` begins with, whether the rest is there or not; `None`
+/// until the header is. For a stream whose packets arrive in pieces.
+pub fn packet_len(bytes: &[u8]) -> Result<Option<usize>, FramingError> {
     if let Some(&version) = bytes.first()
         && version != VERSION
     {
         return Err(FramingError::Version(version));
     }
-    let Some(&[_, flags, high, low]) = bytes.first_chunk::<HEADER_LEN>() else {
+    let Some(&[_, _, high, low]) = bytes.first_chunk::<HEADER_LEN>() else {
         return Ok(None);
     };
     let len = usize::from(u16::from_be_bytes([high, low]) & LENGTH_MASK);
     if len < HEADER_LEN {
         return Err(FramingError::Length(len));
     }
+    Ok(Some(len))
+}
+
+/// Finds the packet at the head of `bytes`; `None` if more bytes are needed. A bad version is seen
+/// in the first byte, a bad length in the fourth.
+pub fn locate(bytes: &[u8]) -> Result<Option<Span>, FramingError> {
+    let (Some(len), Some(flags)) = (packet_len(bytes)?, bytes.get(1)) else {
+        return Ok(None);
+    };
     if bytes.len() < len {
         return Ok(None);
     }

@@ -23,11 +23,13 @@ pub struct Allocations {
     pub bytes: u64,
     /// Calls that gave memory back.
     pub frees: u64,
+    /// Bytes given back, by growing and shrinking too: what is held is `bytes - freed_bytes`.
+    pub freed_bytes: u64,
 }
 
 thread_local! {
     static ALLOCATIONS: Cell<Allocations> = const {
-        Cell::new(Allocations { count: 0, bytes: 0, frees: 0 })
+        Cell::new(Allocations { count: 0, bytes: 0, frees: 0, freed_bytes: 0 })
     };
 }
 
@@ -47,6 +49,7 @@ pub fn counted<T>(work: impl FnOnce() -> T) -> (T, Allocations) {
         count: after.count - before.count,
         bytes: after.bytes - before.bytes,
         frees: after.frees - before.frees,
+        freed_bytes: after.freed_bytes - before.freed_bytes,
     };
     (result, difference)
 }
@@ -55,13 +58,19 @@ pub fn counted<T>(work: impl FnOnce() -> T) -> (T, Allocations) {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CountingAllocator;
 
-fn count(bytes: usize) {
+fn count(change: impl FnOnce(&mut Allocations)) {
     // A thread that is ending allocates uncounted.
     let _ = ALLOCATIONS.try_with(|cell| {
         let mut allocations = cell.get();
+        change(&mut allocations);
+        cell.set(allocations);
+    });
+}
+
+fn count_given(bytes: usize) {
+    count(|allocations| {
         allocations.count += 1;
         allocations.bytes += bytes as u64;
-        cell.set(allocations);
     });
 }
 
@@ -69,28 +78,28 @@ fn count(bytes: usize) {
 // thread-local is const and needs no destructor) nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
+        count_given(layout.size());
         // SAFETY: the caller's promise is the one asked for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
+        count_given(layout.size());
         // SAFETY: the caller's promise is the one asked for.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count(new_size);
+        count_given(new_size);
+        count(|allocations| allocations.freed_bytes += layout.size() as u64);
         // SAFETY: the caller's promise is the one asked for.
         unsafe { System.realloc(memory, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        let _ = ALLOCATIONS.try_with(|cell| {
-            let mut allocations = cell.get();
+        count(|allocations| {
             allocations.frees += 1;
-            cell.set(allocations);
+            allocations.freed_bytes += layout.size() as u64;
         });
         // SAFETY: the caller's promise is the one asked for.
         unsafe { System.dealloc(memory, layout) }

@@ -3,7 +3,8 @@
 //! Everything here is a thin, safe face of something the kernel does: the driver of a shard
 //! ([`uring`]), sockets and the TUN device as they are opened at start ([`socket`], [`tun`]),
 //! threads and their processors ([`thread`], [`affinity`]), time ([`clock`]), randomness
-//! ([`entropy`]) and a counting allocator for tests ([`alloc`]).
+//! ([`entropy`]), vector instructions for checksums ([`copy_and_sum`]), and for tests and benchmarks
+//! network namespaces ([`namespace`]) and a counting allocator ([`alloc`]).
 //!
 //! *Architecture Invariant*: nothing above this module sees a descriptor in use or a pointer.
 #![expect(
@@ -31,4 +32,12 @@ pub mod clock;
 
 pub mod entropy;
 
+pub mod copy_and_sum;
+
+pub mod namespace;
+
 pub mod alloc;
+
+pub mod limits;
+
+pub mod terminal;

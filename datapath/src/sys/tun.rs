@@ -6,7 +6,7 @@
 //! 10 bytes of a virtio-net header where [`TunConfig::offload`] asks for it.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
@@ -185,10 +185,15 @@ pub(super) fn read(mut queue: &File, buffer: &mut [u8]) -> TunRead {
     }
 }
 
-/// Writes one packet to a queue.
-pub(super) fn write(mut queue: &File, packet: &[u8]) -> io::Result<()> {
+/// Writes one packet to a queue, `header` right before it.
+pub(super) fn write(mut queue: &File, header: &[u8], packet: &[u8]) -> io::Result<()> {
     loop {
-        match queue.write(packet) {
+        let written = if header.is_empty() {
+            queue.write(packet)
+        } else {
+            queue.write_vectored(&[IoSlice::new(header), IoSlice::new(packet)])
+        };
+        match written {
             // The kernel takes a packet whole or not at all.
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

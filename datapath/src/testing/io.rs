@@ -312,8 +312,9 @@ impl Io for SimIo {
         self.network.state().tun_read(self.host, buffer)
     }
 
-    fn tun_write(&mut self, packet: &[u8]) -> io::Result<()> {
-        self.network.state().tun_write(self.host, packet)
+    fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()> {
+        let whole = [header, packet].concat();
+        self.network.state().tun_write(self.host, &whole)
     }
 
     fn waker(&self) -> Waker {

@@ -8,3 +8,9 @@ pub mod clock;
 pub mod io;
 
 pub mod rng;
+
+pub mod fixtures;
+
+pub mod pair;
+
+pub mod world;

@@ -3,8 +3,8 @@
 //! Sources: RFC 8446 §5 (TLS 1.3), RFC 5246 §6.2, RFC 5288 (AES-GCM) and RFC 7905 (ChaCha20) for 1.2.
 //!
 //! ```text
-//! TLS 1.3              23 03 03 len | plaintext, type, zeros | tag 16     AAD = the five header bytes
-//! TLS 1.2 AES-GCM    type 03 03 len | nonce 8 | plaintext | tag 16        AAD = seq, type, 03 03, plaintext length
+//! TLS 1.3              23 03 03 len | plaintext, type, zeros | tag 16     AAD = the header
+//! TLS 1.2 AES-GCM    type 03 03 len | nonce 8 | plaintext | tag 16        AAD = number, header
 //! TLS 1.2 ChaCha20   type 03 03 len | plaintext | tag 16                  AAD = the same
 //! ```
 //!

@@ -200,7 +200,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_header_is_read_as_it_was_written(bytes: [u8; 10], kind in prop::sample::select(vec![0_u8, 1, 4, 5, 0x81, 0x84, 0x85]), flags in 0..2_u8) {
+        fn a_header_is_read_as_it_was_written(
+            bytes: [u8; 10],
+            kind in prop::sample::select(vec![0_u8, 1, 4, 5, 0x81, 0x84, 0x85]),
+            flags in 0..2_u8,
+        ) {
             let mut bytes = bytes;
             bytes[0] = flags;
             bytes[1] = kind;

@@ -73,34 +73,46 @@ pub enum Phase {
 }
 
 /// Why a link ended; a closed list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CloseReason {
     /// The peer sent a Terminate-Request.
+    #[error("the peer terminated the link")]
     PeerTerminated,
     /// The peer was refused, or refused us.
+    #[error("authentication failed (error {error})")]
     AuthenticationFailed {
         /// RFC 2759 §6 error number; 691 where the method has none.
         error: u16,
     },
     /// Authenticatee: the server accepted us without proving that it knows the password.
+    #[error("the server did not prove that it knows the password")]
     ServerUnproven,
     /// The two ends have no authentication method in common, or the peer refuses to authenticate.
+    #[error("no authentication method in common")]
     NoAuthMethod,
     /// No network protocol opened, or none is left.
+    #[error("no network protocol is open")]
     NoNetworkProtocol,
     /// The phase's deadline passed.
+    #[error("time is up in phase {0:?}")]
     Timeout(Phase),
     /// The peer answered no LCP Echo-Request.
+    #[error("no answer to LCP Echo-Requests")]
     EchoTimeout,
     /// The peer is ourselves (RFC 1661 §6.4).
+    #[error("the link is looped back")]
     LoopDetected,
     /// The peer called forth more than 30 renegotiations a minute.
+    #[error("too many renegotiations")]
     RenegotiationLimit,
     /// The peer negotiated LCP again after authentication had begun in earnest.
+    #[error("LCP negotiated again after authentication had begun")]
     Renegotiated,
     /// The peer rejected LCP itself, or a packet that LCP cannot do without.
+    #[error("the peer rejected LCP")]
     ProtocolRejected,
     /// The owner ended it.
+    #[error("terminated by us")]
     TerminatedByUs,
 }
 

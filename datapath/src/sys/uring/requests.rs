@@ -222,9 +222,9 @@ impl Io for Uring {
         tun::read(&tun.file, buffer)
     }
 
-    fn tun_write(&mut self, packet: &[u8]) -> io::Result<()> {
+    fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()> {
         match &self.tun {
-            Some(tun) => tun::write(&tun.file, packet),
+            Some(tun) => tun::write(&tun.file, header, packet),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }

@@ -256,7 +256,7 @@ fn packets_go_to_the_queue_the_steering_says() {
     assert_eq!(shards[1].tun_read(&mut buffer), TunRead::Packet(2));
     assert_eq!(shards[1].tun_read(&mut buffer), TunRead::Packet(2));
     assert_eq!(buffer[..2], [3, 13]);
-    shards[1].tun_write(&[9, 9]).unwrap();
+    shards[1].tun_write(&[], &[9, 9]).unwrap();
     assert_eq!(network.take_written(device), [(1, vec![9, 9])]);
     network.fail_device(device, 77);
     assert_eq!(shards[0].tun_read(&mut buffer), TunRead::Failed(77));

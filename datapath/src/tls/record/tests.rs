@@ -458,7 +458,11 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
         header in any::<bool>(),
     ) {
-        for make in [pair, || (tls12(Role::Client, Suite::Aes128Gcm), tls12(Role::Server, Suite::Aes128Gcm))] {
+        let tls12_pair = || {
+            let suite = Suite::Aes128Gcm;
+            (tls12(Role::Client, suite), tls12(Role::Server, suite))
+        };
+        for make in [pair, tls12_pair] {
             let (_, mut server) = make();
             let mut record = bytes.clone();
             if header && record.len() >= HEADER_LEN {
@@ -476,7 +480,11 @@ proptest! {
         client_is_asked in any::<bool>(),
     ) {
         let (mut client, mut server) = pair();
-        let (from, to) = if client_is_asked { (&mut server, &mut client) } else { (&mut client, &mut server) };
+        let (from, to) = if client_is_asked {
+            (&mut server, &mut client)
+        } else {
+            (&mut client, &mut server)
+        };
         for (mut inner, content_type) in inners {
             inner.push(content_type);
             let mut record = sealed_raw(from, &inner);
