@@ -1,1 +1,8 @@
-//! x
+//! Benchmarks of the data path, per layer, named `layer/action/size`.
+//!
+//! `cargo bench -p bench` runs them all; each file of `benches/` is one layer. This crate holds what
+//! they share, [`fixtures`], and what everything is judged against, [`floor`].
+
+pub mod fixtures;
+
+pub mod floor;

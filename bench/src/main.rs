@@ -1,0 +1,65 @@
+//! Measurements that are programs of their own: `cargo run --release -p bench -- floor`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bench::floor::{self, Options};
+use clap::{Parser, Subcommand};
+use datapath::time::Duration;
+
+#[derive(Debug, Parser)]
+#[command(about = "What the gateway is judged against")]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What this machine can do at best: AEAD, TUN, loopback TCP, and one thread that pumps packets
+    /// through all of them without any protocol. Needs root; makes a network namespace of its own.
+    Floor {
+        /// Rounds; in each, every figure is measured once.
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// Wall-clock time of one measurement, in milliseconds.
+        #[arg(long, value_name = "MS", default_value_t = 60)]
+        slice: u64,
+        /// Only the figures whose name has this in it.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+        /// Has what is sent received on another processor than the pump's.
+        #[arg(long)]
+        apart: bool,
+        /// Also writes the result as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Command::Floor {
+        rounds,
+        slice,
+        only,
+        apart,
+        json,
+    } = Flags::parse().command;
+    let options = Options {
+        rounds,
+        slice: Duration::from_millis(slice),
+        only,
+        apart,
+    };
+    let run = floor::run(&options).and_then(|report| {
+        print!("{report}");
+        json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
+    });
+    match run {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
