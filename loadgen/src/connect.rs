@@ -1,0 +1,262 @@
+//! `loadgen connect`: one session, from the flags to the exit code.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use datapath::output::Entropy;
+use datapath::ppp::auth::AuthMethod;
+use datapath::ppp::link::AuthenticateeConfig;
+use datapath::session::event::EndReason;
+use datapath::session::{ClientSettings, Limits};
+use datapath::shard::counters::Published;
+use datapath::shard::handoff::Mailbox;
+use datapath::shard::route::Directory;
+use datapath::shard::{self, Inside, Shard};
+use datapath::sstp::Timing;
+use datapath::sys::entropy::SystemEntropy;
+use datapath::sys::uring::{self, Uring};
+use datapath::tls::{TlsOptions, Version};
+use rustls_pki_types::ServerName;
+use zeroize::Zeroizing;
+
+use crate::client::{Client, Outcome, Plan};
+use crate::flags::{Connect, Method, Password, TlsVersion};
+use crate::report::{self, Report, Subject};
+use crate::trust::Trust;
+
+/// No password is longer; more on standard input is a mistake.
+const PASSWORD_LEN_MAX: u64 = 4096;
+
+/// Room for one connection and its turns.
+const RING_ENTRIES: u32 = 64;
+const RECEIVE_BUFFERS: u16 = 8;
+const SEND_BUFFERS: usize = 4;
+
+/// Runs `loadgen connect`.
+pub(crate) fn run(flags: &Connect) -> ExitCode {
+    match try_run(flags) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(Stop::Usage(message)) => {
+            eprintln!("loadgen: {message}");
+            ExitCode::from(2)
+        }
+        Err(Stop::Failed(message)) => {
+            eprintln!("loadgen: {message}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Why there is not even a report.
+#[derive(Debug)]
+enum Stop {
+    /// The flags, or a file they name, cannot be used.
+    Usage(String),
+    /// This host or the network does not let us.
+    Failed(String),
+}
+
+fn try_run(flags: &Connect) -> Result<bool, Stop> {
+    let trust = match (&flags.ca, flags.insecure_accept_any_certificate) {
+        (_, true) => Trust::Anybody,
+        (Some(path), false) => Trust::File(path.clone()),
+        (None, false) => Trust::System,
+    };
+    let settings = Arc::new(settings(flags, &trust)?);
+    let addresses = addresses(flags)?;
+    let last = addresses.len().saturating_sub(1);
+    for (index, &address) in addresses.iter().enumerate() {
+        let subject = Subject {
+            server: &flags.server,
+            name: name(flags),
+            address,
+            user: &flags.user,
+            trust: &trust,
+        };
+        if !flags.json {
+            print(&report::begin(&subject));
+        }
+        let outcome = session(flags, &settings, &subject)?;
+        // Another address of the same name may be reachable.
+        let unreachable = outcome
+            .ended
+            .as_ref()
+            .is_some_and(|ended| ended.reason == EndReason::ConnectFailed);
+        let report = Report::new(&subject, &outcome);
+        if unreachable && index < last {
+            if !flags.json {
+                print(&report.summary());
+            }
+            continue;
+        }
+        print(&if flags.json {
+            report.json()
+        } else {
+            report.summary()
+        });
+        return Ok(report.ok);
+    }
+    Err(Stop::Failed(format!(
+        "{} has no address",
+        flags.server.host
+    )))
+}
+
+/// Runs one session to its end on this thread.
+fn session(
+    flags: &Connect,
+    settings: &Arc<ClientSettings>,
+    subject: &Subject<'_>,
+) -> Result<Outcome, Stop> {
+    let plan = Plan {
+        settings: Arc::clone(settings),
+        to: subject.address,
+        source: flags.source.map(|source| SocketAddr::new(source, 0)),
+        ping_count: flags.ping,
+        ping_to: flags.ping_to,
+        ping_interval: flags.interval,
+        ping_data_len: usize::from(flags.size),
+        hold: flags.hold,
+        nonce: u64::from_be_bytes(SystemEntropy.array()),
+    };
+    let driver = Uring::new(uring::Config {
+        submission_entries: RING_ENTRIES,
+        receive_buffers: RECEIVE_BUFFERS,
+        connections: 1,
+        ..uring::Config::default()
+    })
+    .map_err(|why| Stop::Failed(why.to_string()))?;
+    let config = shard::Config {
+        index: 0,
+        connections_max: 1,
+        handshakes_max: 1,
+        send_buffers: SEND_BUFFERS,
+        inside: Inside::Owner,
+        offloads: None,
+        isolate: false,
+        directory: Arc::new(Directory::new(&[])),
+        mailboxes: Arc::new([Mailbox::new(1)]),
+        published: Published::new(),
+    };
+    let mut shard = Shard::new(driver, Client::new(plan), SystemEntropy, config);
+    loop {
+        let goes_on = shard
+            .turn()
+            .map_err(|error| Stop::Failed(format!("the I/O driver cannot go on: {error}")))?;
+        for notice in shard.owner_mut().take_notices() {
+            if !flags.json {
+                print(&report::line(&notice, subject.trust));
+            }
+        }
+        if !goes_on {
+            return Ok(shard.owner().outcome());
+        }
+    }
+}
+
+fn settings(flags: &Connect, trust: &Trust) -> Result<ClientSettings, Stop> {
+    let version = flags.tls.map(|version| match version {
+        TlsVersion::Tls12 => Version::Tls12,
+        TlsVersion::Tls13 => Version::Tls13,
+    });
+    let options = TlsOptions::default();
+    let options = TlsOptions {
+        min_version: version.unwrap_or(options.min_version),
+        max_version: version.unwrap_or(options.max_version),
+        ..options
+    };
+    let tls = trust
+        .profile(&options)
+        .map_err(|error| Stop::Usage(error.to_string()))?;
+    let name = name(flags);
+    let server_name = ServerName::try_from(name.to_owned())
+        .map_err(|_| Stop::Usage(format!("{name:?} is neither a name nor an address")))?;
+    Ok(ClientSettings {
+        tls: Arc::new(tls),
+        server_name,
+        host: host_header(name),
+        timing: Timing::default(),
+        link: Arc::new(AuthenticateeConfig {
+            user: flags.user.clone().into_bytes(),
+            password: password(&flags.password)?,
+            methods: flags.method.iter().copied().map(method).collect(),
+            ipv4: !flags.no_ipv4,
+            ipv6: !flags.no_ipv6,
+            ..AuthenticateeConfig::default()
+        }),
+        limits: Limits {
+            setup: flags.timeout,
+            ..Limits::default()
+        },
+    })
+}
+
+/// What the server is called, in its certificate and to itself.
+fn name(flags: &Connect) -> &str {
+    flags.server_name.as_ref().unwrap_or(&flags.server.host)
+}
+
+/// The `Host` header: an IPv6 address goes in brackets (RFC 9110 §7.2).
+fn host_header(name: &str) -> String {
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => name.to_owned(),
+    }
+}
+
+const fn method(method: Method) -> AuthMethod {
+    match method {
+        Method::Mschapv2 => AuthMethod::MsChapV2,
+        Method::Eap => AuthMethod::Eap,
+        Method::ChapMd5 => AuthMethod::ChapMd5,
+        Method::Pap => AuthMethod::Pap,
+    }
+}
+
+fn password(flags: &Password) -> Result<Zeroizing<String>, Stop> {
+    use io::Read as _;
+
+    if let Some(password) = &flags.password {
+        return Ok(Zeroizing::new(password.clone()));
+    }
+    let mut text = Zeroizing::new(String::new());
+    io::stdin()
+        .take(PASSWORD_LEN_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| Stop::Usage(format!("no password on standard input: {error}")))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Zeroizing::new(line.to_owned())),
+        _ => Err(Stop::Usage(
+            "the first line of standard input is empty: no password".to_owned(),
+        )),
+    }
+}
+
+/// Every address of the server that can be reached from the wanted source.
+fn addresses(flags: &Connect) -> Result<Vec<SocketAddr>, Stop> {
+    let server = &flags.server;
+    let addresses: Vec<SocketAddr> = (server.host.as_str(), server.port)
+        .to_socket_addrs()
+        .map_err(|error| Stop::Failed(format!("{}: {error}", server.host)))?
+        .filter(|address| {
+            flags
+                .source
+                .is_none_or(|source| source.is_ipv4() == address.is_ipv4())
+        })
+        .collect();
+    if addresses.is_empty() {
+        let message = format!("{} has no address of the family of --source", server.host);
+        return Err(Stop::Failed(message));
+    }
+    Ok(addresses)
+}
+
+/// Prints at once; a reader that has gone away is no reason to fail.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}

@@ -1,0 +1,291 @@
+//! The command line, defined once: what a flag is called, takes and means.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Real SSTP clients, to try any SSTP server and to measure it. Needs no root.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Connect one client, ping through the tunnel, and say what was seen.
+    ///
+    /// Makes one whole SSTP session (TCP, TLS, HTTP, SSTP with crypto binding, PPP), reports its
+    /// addresses and how long each phase took, pings through the tunnel, and ends it politely. The
+    /// inside of the tunnel stays within this process: nothing of this host is changed.
+    ///
+    /// Exit code: 0 if the session came up and pings were answered, 1 if not, 2 for a usage error.
+    Connect(Box<Connect>),
+}
+
+/// Flags of `loadgen connect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  loadgen connect vpn.example.com --user alice --password-stdin < secret
+  loadgen connect 127.0.0.1:4433 --server-name demo --ca ca.pem --user demo --password demo
+  loadgen connect vpn.example.com --user alice --password-stdin --json | jq .phases")]
+pub(crate) struct Connect {
+    /// The server, as a name or an address; an IPv6 address with a port goes in brackets.
+    #[arg(value_name = "HOST[:PORT]")]
+    pub(crate) server: Server,
+
+    /// User name, as the server expects it (DOMAIN\user is sent as it is).
+    #[arg(long, short)]
+    pub(crate) user: String,
+
+    #[command(flatten)]
+    pub(crate) password: Password,
+
+    /// Trust the certificate authorities in this PEM or DER file instead of the system's.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "insecure_accept_any_certificate"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Accept whatever certificate is shown: anyone on the way can read and change everything.
+    #[arg(long)]
+    pub(crate) insecure_accept_any_certificate: bool,
+
+    /// Verify the certificate for this name, and send it as SNI, instead of HOST.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+
+    /// Authentication methods to agree to, the preferred one first.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_values = ["mschapv2", "eap"],
+        value_name = "METHOD,…"
+    )]
+    pub(crate) method: Vec<Method>,
+
+    /// Speak only this version of TLS.
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub(crate) tls: Option<TlsVersion>,
+
+    /// Connect from this address of this host.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) source: Option<IpAddr>,
+
+    /// Send this many pings through the tunnel; 0 for none.
+    #[arg(
+        long,
+        short = 'n',
+        visible_alias = "count",
+        value_name = "N",
+        default_value_t = 4
+    )]
+    pub(crate) ping: u32,
+
+    /// Ping this address instead of the gateway's inside the tunnel.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ping_to: Option<IpAddr>,
+
+    /// Time between pings, in seconds; fractions are good.
+    #[arg(long, value_name = "SECONDS", default_value = "0.2", value_parser = seconds)]
+    pub(crate) interval: Duration,
+
+    /// Bytes of data in each ping.
+    #[arg(long, value_name = "BYTES", default_value_t = 56,
+          value_parser = clap::value_parser!(u16).range(16..=1372))]
+    pub(crate) size: u16,
+
+    /// Keep the session up for at least this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub(crate) hold: Duration,
+
+    /// Give up if the session is not up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    /// Do not ask for IPv6 in the tunnel.
+    #[arg(long, conflicts_with = "no_ipv4")]
+    pub(crate) no_ipv6: bool,
+
+    /// Do not ask for IPv4 in the tunnel.
+    #[arg(long)]
+    pub(crate) no_ipv4: bool,
+
+    /// Print one JSON object at the end, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where the password comes from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Password {
+    /// The password; other users of this host can see it in the list of processes.
+    #[arg(long, value_name = "PASSWORD")]
+    pub(crate) password: Option<String>,
+
+    /// Read the password from the first line of standard input.
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+/// How to prove who we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// MS-CHAPv2 (RFC 2759).
+    Mschapv2,
+    /// EAP with EAP-MSCHAPv2 inside.
+    Eap,
+    /// CHAP with MD5 (RFC 1994): no keys for crypto binding.
+    ChapMd5,
+    /// The password itself, protected by TLS alone.
+    Pap,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TlsVersion {
+    #[value(name = "1.2")]
+    Tls12,
+    #[value(name = "1.3")]
+    Tls13,
+}
+
+/// A server as written on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// A name or an address, without brackets.
+    pub(crate) host: String,
+    /// 443 unless given.
+    pub(crate) port: u16,
+}
+
+impl std::str::FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or("the bracket is not closed")?;
+            match rest.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if rest.is_empty() => (host, None),
+                None => return Err("only :PORT may follow the bracket".to_owned()),
+            }
+        } else if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            (text, None)
+        } else {
+            match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            }
+        };
+        if host.is_empty() {
+            return Err("there is no host".to_owned());
+        }
+        let port = match port {
+            Some(port) => match port.parse() {
+                Ok(0) | Err(_) => return Err(format!("{port:?} is no port")),
+                Ok(port) => port,
+            },
+            None => 443,
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// A number of seconds, with a fraction if need be; at most a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if !(0.0..=86_400.0).contains(&seconds) {
+        return Err("not between 0 and 86400".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn server(text: &str) -> Result<Server, String> {
+        text.parse()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn servers_are_names_or_addresses_with_or_without_port() {
+        let is = |host: &str, port| {
+            Ok(Server {
+                host: host.to_owned(),
+                port,
+            })
+        };
+        assert_eq!(server("vpn.example.com"), is("vpn.example.com", 443));
+        assert_eq!(server("vpn.example.com:4433"), is("vpn.example.com", 4433));
+        assert_eq!(server("192.0.2.1:8443"), is("192.0.2.1", 8443));
+        assert_eq!(server("2001:db8::1"), is("2001:db8::1", 443));
+        assert_eq!(server("[2001:db8::1]:8443"), is("2001:db8::1", 8443));
+        assert_eq!(server("[2001:db8::1]"), is("2001:db8::1", 443));
+        for bad in [
+            "",
+            ":443",
+            "host:",
+            "host:0",
+            "host:70000",
+            "[::1",
+            "[::1]443",
+        ] {
+            assert!(server(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_bounded_numbers() {
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        for bad in ["-1", "nan", "inf", "90000", "1s", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_given_once() {
+        let parse = |flags: &[&str]| {
+            let line = ["loadgen", "connect", "h", "--user", "u"];
+            Flags::try_parse_from(line.iter().chain(flags)).is_ok()
+        };
+        assert!(parse(&["--password", "p"]));
+        assert!(parse(&["--password-stdin"]));
+        assert!(!parse(&[]));
+        assert!(!parse(&["--password", "p", "--password-stdin"]));
+        assert!(!parse(&[
+            "--password",
+            "p",
+            "--ca",
+            "f",
+            "--insecure-accept-any-certificate"
+        ]));
+        assert!(parse(&[
+            "--password",
+            "p",
+            "--count",
+            "0",
+            "--method",
+            "pap,eap"
+        ]));
+    }
+}
