@@ -1,0 +1,2 @@
+//! What libFuzzer drives; see `targets`.
+pub mod targets;
