@@ -271,6 +271,12 @@ mod tests {
                 }
                 stream = rest;
             }
+            let mut packets = packets;
+            if kind == Kind::UdpFlows {
+                // Merging keeps the order within a flow, not between flows.
+                came.sort();
+                packets.sort();
+            }
             assert!(came == packets, "{kind:?}");
         }
     }
