@@ -6,9 +6,9 @@
 //! └─ one record: at most 16,384 bytes inside ───────╨───────────────────────────┘
 //! ```
 //!
-//! A control packet has a record to itself: sstpc (1.0.18) reads one packet whenever its socket is
-//! readable, and what else the record held waits in its TLS library until the next record comes,
-//! which in a negotiation is a timeout later.
+//! The last packet of a send has a record to itself: sstpc (1.0.18) reads one packet whenever its
+//! socket is readable, and what OpenSSL holds back of the last record is not readable. With one
+//! packet in that, the socket stays readable until all before it is read.
 //!
 //! Packets are laid down behind the room that the record's header needs, and stay plaintext until
 //! [`Transmit::flush`] finds the connection free: what is not sealed can still be dropped. At most
@@ -26,15 +26,12 @@ use crate::tls;
 /// Largest plaintext of one TLS record (RFC 8446 §5.1).
 const RECORD_PLAINTEXT_LEN_MAX: usize = 16_384;
 
-/// Full records in one send: four are 64 KB, which costs a fiftieth per byte of a send per packet;
-/// more gains nothing.
-const RECORDS_FULL: usize = 4;
-
-/// Records in one send, at most; when there are as many, control packets share the last.
-const RECORDS_MAX: usize = 12;
+/// Records in one send, at most, but for that of the last packet: four full ones are 64 KB, which
+/// costs a fiftieth per byte of a send per packet; more gains nothing.
+const RECORDS_MAX: usize = 4;
 
 /// Bytes of a pooled send buffer: four full records with their headers and tags.
-pub const BUFFER_LEN: usize = RECORDS_FULL * (RECORD_PLAINTEXT_LEN_MAX + 64);
+pub const BUFFER_LEN: usize = RECORDS_MAX * (RECORD_PLAINTEXT_LEN_MAX + 64);
 
 /// Buffers that wait behind the one under way.
 pub const QUEUE_LEN_MAX: usize = 3;
@@ -55,8 +52,6 @@ pub struct Full;
 struct Record {
     start: usize,
     plaintext_len: usize,
-    /// Holds a control packet, and nothing else.
-    is_control: bool,
 }
 
 /// A buffer with its records.
@@ -65,6 +60,8 @@ struct Filling {
     buffer: SendBuffer,
     records: [Record; RECORDS_MAX],
     record_count: usize,
+    /// Of the packet placed last.
+    last_len: usize,
 }
 
 impl Filling {
@@ -74,50 +71,73 @@ impl Filling {
             records: [Record {
                 start: 0,
                 plaintext_len: 0,
-                is_control: false,
             }; RECORDS_MAX],
             record_count: 0,
+            last_len: 0,
         }
     }
 
     /// Finds a place for `len` bytes, in the last record or in a new one behind it.
-    fn place(&mut self, len: usize, urgent: bool, tls: &tls::Connection) -> Option<usize> {
+    fn place(&mut self, len: usize, tls: &tls::Connection) -> Option<usize> {
         let (prefix, suffix) = (tls.prefix_len(), tls.suffix_len());
-        let is_last = self.record_count == RECORDS_MAX;
+        // Behind the packet: the end of its record, and what it takes to part it from the others.
+        let behind = suffix + prefix + suffix;
         let last = self.record_count.checked_sub(1);
         let last = last.and_then(|last| self.records.get_mut(last));
         let room = self.buffer.bytes.len();
         let start = match last {
             Some(record) => {
                 let at = record.start + prefix + record.plaintext_len;
-                let may_share = is_last || !(urgent || record.is_control);
-                if may_share && record.plaintext_len + len <= RECORD_PLAINTEXT_LEN_MAX {
-                    let fits = at + len + suffix <= room;
-                    record.plaintext_len += if fits { len } else { 0 };
-                    return fits.then_some(at);
+                if record.plaintext_len + len <= RECORD_PLAINTEXT_LEN_MAX {
+                    if at + len + behind > room {
+                        return None;
+                    }
+                    record.plaintext_len += len;
+                    self.last_len = len;
+                    return Some(at);
                 }
                 at + suffix
             }
             None => 0,
         };
         let at = start + prefix;
-        if at + len + suffix > room {
+        if at + len + behind > room {
             return None;
         }
         *self.records.get_mut(self.record_count)? = Record {
             start,
             plaintext_len: len,
-            is_control: urgent,
         };
         self.record_count += 1;
+        self.last_len = len;
         Some(at)
+    }
+
+    /// Moves the last packet out of a record it shares, into one behind it.
+    fn part_last(&mut self, prefix: usize, suffix: usize) -> Option<Record> {
+        let shared = self.records.get_mut(self.record_count.checked_sub(1)?)?;
+        if shared.plaintext_len <= self.last_len {
+            return None;
+        }
+        let end = shared.start + prefix + shared.plaintext_len;
+        shared.plaintext_len -= self.last_len;
+        let alone = Record {
+            start: shared.start + prefix + shared.plaintext_len + suffix,
+            plaintext_len: self.last_len,
+        };
+        // `place` left room behind it.
+        let packet = end - self.last_len..end;
+        self.buffer.bytes.copy_within(packet, alone.start + prefix);
+        Some(alone)
     }
 
     /// Seals every record where it lies.
     fn seal(&mut self, tls: &mut tls::Connection) -> Result<(), tls::Error> {
         let (prefix, suffix) = (tls.prefix_len(), tls.suffix_len());
+        let alone = self.part_last(prefix, suffix);
+        let shared = self.records.iter().take(self.record_count);
         let mut end = 0;
-        for record in self.records.iter().take(self.record_count) {
+        for record in shared.chain(&alone) {
             let whole = record.start..record.start + prefix + record.plaintext_len + suffix;
             if let Some(bytes) = self.buffer.bytes.get_mut(whole) {
                 end = record.start + tls.seal(bytes, record.plaintext_len)?;
@@ -173,8 +193,7 @@ impl Transmit {
 
     /// Room for one SSTP packet of `len` bytes (at most 4,095), to be filled by the caller at once.
     ///
-    /// `urgent` is for control traffic, which takes a small buffer that is always to be had, and a
-    /// record of its own.
+    /// `urgent` is for control traffic, which takes a small buffer that is always to be had.
     pub fn reserve(
         &mut self,
         len: usize,
@@ -182,10 +201,7 @@ impl Transmit {
         tls: &tls::Connection,
         source: &mut impl BufferSource,
     ) -> Result<&mut [u8], Full> {
-        let mut at = self
-            .queue
-            .back_mut()
-            .and_then(|last| last.place(len, urgent, tls));
+        let mut at = self.queue.back_mut().and_then(|last| last.place(len, tls));
         if at.is_none() && self.queue.len() < QUEUE_LEN_MAX {
             let buffer = if urgent {
                 source.small()
@@ -193,7 +209,7 @@ impl Transmit {
                 source.large().ok_or(Full)?
             };
             let mut filling = Filling::new(buffer);
-            at = filling.place(len, urgent, tls);
+            at = filling.place(len, tls);
             self.queue.push_back(filling);
         }
         let at = at.ok_or(Full)?;
@@ -333,28 +349,59 @@ mod tests {
     }
 
     #[test]
-    fn a_control_packet_has_a_record_to_itself_and_data_share_theirs() {
+    fn the_last_packet_of_a_send_has_a_record_to_itself() {
         let mut tls = connection();
         let mut transmit = Transmit::default();
-        let data = |transmit: &mut Transmit, tls: &tls::Connection| {
-            transmit.reserve(100, false, tls, &mut Heap).unwrap();
-        };
-        data(&mut transmit, &tls);
-        data(&mut transmit, &tls);
-        for len in [10, 20] {
+        for len in [100, 10, 300] {
             let packet = vec![0; len];
             transmit.push_control(&[&packet], &tls, &mut Heap).unwrap();
         }
-        data(&mut transmit, &tls);
-        data(&mut transmit, &tls);
-        assert_eq!(plaintexts(&mut transmit, &mut tls), [200, 10, 20, 200]);
+        assert_eq!(plaintexts(&mut transmit, &mut tls), [110, 300]);
+        transmit.push_control(&[&[7; 7]], &tls, &mut Heap).unwrap();
+        assert_eq!(plaintexts(&mut transmit, &mut tls), [7]);
+    }
 
-        // As many as there are records, and then they share one.
-        for _ in 0..RECORDS_MAX + 3 {
-            transmit.push_control(&[&[0; 7]], &tls, &mut Heap).unwrap();
+    #[test]
+    fn what_waits_is_bounded_and_comes_out_a_buffer_a_flush() {
+        let mut tls = connection();
+        let mut transmit = Transmit::default();
+        let reserve = |transmit: &mut Transmit| {
+            let room = transmit.reserve(4_000, false, &tls, &mut Heap);
+            room.map(|room| room.fill(1))
+        };
+        let mut taken = 0;
+        while reserve(&mut transmit).is_ok() {
+            taken += 1;
         }
-        let mut wanted = [7; RECORDS_MAX];
-        wanted[RECORDS_MAX - 1] = 4 * 7;
-        assert_eq!(plaintexts(&mut transmit, &mut tls), wanted);
+        assert_eq!(taken, 16 * QUEUE_LEN_MAX);
+        for _ in 0..QUEUE_LEN_MAX {
+            let lengths = plaintexts(&mut transmit, &mut tls);
+            assert_eq!(lengths, [16_000, 16_000, 16_000, 12_000, 4_000]);
+        }
+        assert!(!transmit.has_pending());
+    }
+
+    #[test]
+    fn control_packets_that_find_no_room_wait_whole_and_in_order() {
+        let mut tls = connection();
+        let mut transmit = Transmit::default();
+        while transmit.reserve(4_000, false, &tls, &mut Heap).is_ok() {}
+        let mut accepted = 0;
+        while transmit.push_control(&[&[9; 500]], &tls, &mut Heap).is_ok() {
+            accepted += 1;
+        }
+        assert_eq!(accepted, BACKLOG_LEN_MAX / 500, "bounded");
+        let mut control_len = 0;
+        while transmit.has_pending() {
+            let lengths = plaintexts(&mut transmit, &mut tls);
+            control_len += lengths
+                .iter()
+                .filter(|&&len| len % 4_000 != 0)
+                .sum::<usize>();
+        }
+        assert!(
+            control_len >= accepted * 500,
+            "nothing is lost: {control_len}"
+        );
     }
 }
