@@ -1,5 +1,4 @@
 //! Replays the committed fuzz corpora, and a few mutations of each input, on the stable toolchain.
-#![expect(clippy::disallowed_methods, reason = "a corpus is files")]
 #![expect(
     clippy::cast_possible_truncation,
     reason = "fuzz targets are tests; a wrong cast shows"
