@@ -53,7 +53,8 @@ const GROUP: u16 = 0;
 const ACCEPT_PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause, below the second within which accepting must resume once there is room.
 const ACCEPT_PAUSE_LAST: Duration = Duration::from_millis(800);
-/// Name of receive buffers that are not of the ring: bytes that came with a [`Detached`](crate::io::Detached).
+/// Name of receive buffers that are not of the ring: bytes that came with a
+/// [`Detached`](crate::io::Detached).
 const FOREIGN_BUFFER: u16 = u16::MAX;
 /// How long dropping waits for one round of cancellations, and how many rounds, before it leaks.
 const REAP_ROUND: Duration = Duration::from_millis(100);
