@@ -13,8 +13,8 @@
 //! Packets are laid down behind the room that the record's header needs, and stay plaintext until
 //! [`Transmit::flush`] finds the connection free: what is not sealed can still be dropped. At most
 //! one buffer is under way in the kernel and [`QUEUE_LEN_MAX`] wait; when the last of them is full
-//! the newcomer is refused, so a session that stops reading costs at most 256 KiB. An idle session
-//! holds no buffer.
+//! the newcomer is refused, so a session that stops reading costs four buffers (257 KiB) and
+//! 16 KiB of control packets. An idle session holds no buffer.
 //!
 //! It does not know what it sends, nor when to flush: the session does.
 
