@@ -7,6 +7,7 @@
 
 use super::counters::Counters;
 use crate::io::Io;
+use crate::ip::checksum::CopyAndSum;
 use crate::ip::offload::cut::Cut;
 use crate::ip::offload::merge::{Aggregate, Merge, Offloads, Pushed};
 use crate::ip::offload::{VNET_HEADER_LEN, VnetHeader};
@@ -26,9 +27,10 @@ pub(super) struct TunWriter {
 
 impl TunWriter {
     /// With superpackets of these kinds, or without the header at all.
-    pub(super) fn new(offloads: Option<Offloads>) -> Self {
+    pub(super) fn new(offloads: Option<Offloads>, copy_and_sum: CopyAndSum) -> Self {
+        let merge = |offloads| Merge::new(offloads).with_copy_and_sum(copy_and_sum);
         Self {
-            merge: offloads.map(Merge::new),
+            merge: offloads.map(merge),
             refused: false,
         }
     }
