@@ -145,6 +145,17 @@ pub trait Io {
     /// A dead id answers with `Sent` and [`Loss::Reset`].
     fn send(&mut self, connection: ConnectionId, buffer: SendBuffer);
 
+    /// Sends what the connection takes without waiting; nothing may be under way on it. `Ok`: all of
+    /// it is sent and no completion follows. `Err`: `start` says what is left, for [`Io::send`]; a
+    /// driver that only does things by completions, and any error, leaves all of it.
+    fn send_now(
+        &mut self,
+        _connection: ConnectionId,
+        buffer: SendBuffer,
+    ) -> Result<SendBuffer, SendBuffer> {
+        Err(buffer)
+    }
+
     /// Opens a connection, from `source` if given; the answer is [`Completion::Connected`].
     fn connect(&mut self, to: SocketAddr, source: Option<SocketAddr>) -> io::Result<ConnectionId>;
 

@@ -490,6 +490,12 @@ impl Session {
         }
     }
 
+    /// Whether so much waits that it should be sent before the turn ends.
+    #[must_use]
+    pub fn has_full_buffer(&self) -> bool {
+        self.outside.transmit.has_full()
+    }
+
     /// What the shard must do now.
     #[must_use]
     pub const fn disposition(&self) -> Disposition {

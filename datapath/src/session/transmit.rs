@@ -181,6 +181,12 @@ impl Transmit {
         !self.queue.is_empty() || !self.backlog.is_empty()
     }
 
+    /// Whether a buffer that can take no more could be flushed.
+    #[must_use]
+    pub fn has_full(&self) -> bool {
+        !self.in_flight && self.queue.len() > 1
+    }
+
     /// The kernel is done with the buffer of the last flush.
     pub const fn sent(&mut self) {
         self.in_flight = false;

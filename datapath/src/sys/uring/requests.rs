@@ -89,6 +89,29 @@ impl Io for Uring {
         });
     }
 
+    fn send_now(
+        &mut self,
+        connection: ConnectionId,
+        mut buffer: SendBuffer,
+    ) -> Result<SendBuffer, SendBuffer> {
+        let Some(live) = self.table.live_mut(connection) else {
+            return Err(buffer);
+        };
+        if live.send.is_some() || live.connect.is_some() {
+            return Err(buffer);
+        }
+        let bytes = buffer.bytes.get(buffer.start..buffer.end);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let sent = live
+            .socket
+            .send_with_flags(bytes.unwrap_or_default(), flags);
+        buffer.start += sent.unwrap_or(0);
+        if buffer.start < buffer.end {
+            return Err(buffer);
+        }
+        Ok(buffer)
+    }
+
     fn connect(&mut self, to: SocketAddr, source: Option<SocketAddr>) -> io::Result<ConnectionId> {
         self.prepare_connect(to, source)
     }
