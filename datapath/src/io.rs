@@ -13,7 +13,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A connection of this driver: a slot and the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -137,6 +137,11 @@ pub trait Io {
         deadline: Option<Instant>,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()>;
+
+    /// How long the shard worked between the last two waits; zero where nobody measures it.
+    fn last_busy(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Gives a receive buffer back.
     fn release(&mut self, buffer: ReceiveBuffer);

@@ -490,6 +490,12 @@ impl Session {
         }
     }
 
+    /// TLS records in the buffer that [`Session::poll_send`] gave last; 0 of a TLS flight.
+    #[must_use]
+    pub const fn last_send_records(&self) -> usize {
+        self.outside.transmit.last_records()
+    }
+
     /// Whether so much waits that it should be sent before the turn ends.
     #[must_use]
     pub fn has_full_buffer(&self) -> bool {

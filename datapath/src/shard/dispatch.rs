@@ -415,6 +415,11 @@ fn send<I: Io, O: Owner, N: Entropy + Clone>(
         return false;
     };
     edge.counters.totals.sends += 1;
+    let sizes = &mut edge.counters.sizes;
+    let len = buffer.end.saturating_sub(buffer.start) as u64;
+    sizes.bytes_per_send.record(len);
+    let records = entry.session.last_send_records() as u64;
+    sizes.records_per_send.record(records);
     match edge.io.send_now(connection, buffer) {
         Ok(buffer) => {
             edge.pool.give(buffer);

@@ -136,6 +136,8 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         };
         if let Some(gso) = header.gso {
             self.core.counters.totals.superpackets_read += 1;
+            let len = packet.len() as u64;
+            self.core.counters.sizes.superpacket_bytes.record(len);
             self.drive(connection, |session, now, edge| {
                 session.send_superpacket(now, gso, packet, edge);
             });

@@ -21,6 +21,8 @@ pub mod counters;
 
 pub mod handoff;
 
+pub mod histogram;
+
 pub mod route;
 
 mod owner;
@@ -202,6 +204,9 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         self.io.turn(deadline, &mut completions)?;
         self.core.now = self.io.now();
         self.core.counters.totals.turns += 1;
+        let busy_ns = self.io.last_busy().as_nanos();
+        let turn_ns = &mut self.core.counters.sizes.turn_ns;
+        turn_ns.record(u64::try_from(busy_ns).unwrap_or(u64::MAX));
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }

@@ -85,8 +85,10 @@ fn write_aggregate(
     let Some((header, packet)) = aggregate.bytes.split_first_chunk::<VNET_HEADER_LEN>() else {
         return;
     };
+    let segments = aggregate.segments as u64;
+    counters.sizes.segments_per_aggregate.record(segments);
     if aggregate.segments > 1 {
-        counters.totals.merged_packets += aggregate.segments as u64;
+        counters.totals.merged_packets += segments;
         counters.totals.merged_writes += 1;
     }
     if !*refused && io.tun_write(header, packet).is_ok() {

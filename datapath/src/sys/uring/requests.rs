@@ -20,12 +20,17 @@ impl Io for Uring {
         self.now
     }
 
+    fn last_busy(&self) -> Duration {
+        self.last_busy
+    }
+
     fn turn(
         &mut self,
         deadline: Option<Instant>,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         let before = clock::now();
+        self.last_busy = before.saturating_since(self.now);
         let more_to_unpark = self.unpark();
         let pause_ends = self.unpause(before);
         self.submit_backlog()?;
