@@ -7,8 +7,8 @@
 //! a receive buffer is the shard's until [`Io::release`], a send buffer is the driver's until its
 //! [`Completion::Sent`].
 //!
-//! Drivers: io_uring (`sys::uring`) and simulated (`testing::io`). There is no descriptor and no
-//! pointer on this side of the seam.
+//! Drivers: io_uring (`sys::uring`), epoll (`sys::epoll`) and simulated (`testing::io`). There is no
+//! descriptor and no pointer on this side of the seam.
 
 use std::io;
 use std::net::SocketAddr;

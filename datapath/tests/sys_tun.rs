@@ -6,11 +6,11 @@ use std::process::Command;
 
 use datapath::io::{Completion, Io as _, TunRead};
 use datapath::sys::clock;
+use datapath::sys::driver::Config;
 use datapath::sys::tun::{TunConfig, TunError, create};
-use datapath::sys::uring::{Config, Uring};
 use datapath::time::Duration;
 
-use sys_common::{config, in_child, is_child, run};
+use sys_common::{Kind, config, in_child, is_child, on_every_driver, run};
 
 /// Runs the calling test in a new network namespace; returns whether this is the inside.
 fn inside_namespace(test: &str) -> bool {
@@ -65,9 +65,11 @@ fn echo_reply(packet: &[u8]) -> Option<u16> {
     ours.then(|| u16::from_be_bytes([packet[26], packet[27]]))
 }
 
-#[test]
-fn packets_go_through_the_device_both_ways_and_its_end_is_told() {
-    if !inside_namespace("packets_go_through_the_device_both_ways_and_its_end_is_told") {
+on_every_driver!(packets_go_through_the_device_both_ways_and_its_end_is_told);
+
+fn packets_go_through_the_device_both_ways_and_its_end_is_told(kind: Kind) {
+    if !inside_namespace(&kind.test("packets_go_through_the_device_both_ways_and_its_end_is_told"))
+    {
         return;
     }
     let device = create(&TunConfig {
@@ -80,11 +82,10 @@ fn packets_go_through_the_device_both_ways_and_its_end_is_told() {
     assert_eq!(device.name, "inside0");
     ip("addr add 10.77.0.1/24 dev inside0");
     let mut queues = device.queues.into_iter();
-    let mut driver = Uring::new(Config {
+    let mut driver = kind.driver(Config {
         tun: queues.next(),
         ..config()
-    })
-    .unwrap();
+    });
 
     let mut buffer = [0; 2048];
     let mut replies = 0;

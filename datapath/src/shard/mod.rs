@@ -2,7 +2,7 @@
 //!
 //! A shard owns everything of its sessions: connections, timers, buffers, its TUN queue. It shares
 //! nothing mutable with other shards but the letter boxes of `handoff` and the address
-//! [`route::Directory`]. It is generic over [`Io`], so the same loop runs on io_uring and in
+//! [`route::Directory`]. It is generic over [`Io`], so the same loop runs on io_uring, on epoll and in
 //! simulation, and over its [`Owner`], so the same loop runs the gateway and the load generator.
 //!
 //! ```text

@@ -7,11 +7,12 @@ use socket2::{SockRef, Socket};
 
 use super::op::{Kind, Op};
 use super::table::{Connection, Sending};
-use super::{Accepting, FOREIGN_BUFFER, REAP_ROUND, Uring};
+use super::{Accepting, REAP_ROUND, Uring};
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
     TunRead, Waker,
 };
+use crate::sys::driver::FOREIGN_BUFFER;
 use crate::sys::{clock, tun};
 use crate::time::{Duration, Instant};
 
