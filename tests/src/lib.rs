@@ -33,6 +33,12 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Which driver the gateways and clients of a test have: the word of `shards.driver` and `--driver` that
+/// `tests/run` put into SSTP_GW_DRIVER, by default `auto`.
+pub fn driver() -> String {
+    std::env::var("SSTP_GW_DRIVER").unwrap_or_else(|_| "auto".to_owned())
+}
+
 /// Says loudly that test `name` did not run, and why; in $SSTP_GW_SKIPPED too.
 ///
 /// # Panics

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use e2e::{Namespace, Running, binary, skip};
+use e2e::{Namespace, Running, binary, driver, skip};
 use serde_json::Value;
 
 const USER: &str = "alice";
@@ -30,7 +30,8 @@ impl Gateway {
         };
         let dir = tempfile::tempdir().unwrap();
         certificate(dir.path());
-        std::fs::write(dir.path().join("sstp-gw.toml"), CONFIG).unwrap();
+        let config = CONFIG.replace("DRIVER", &driver());
+        std::fs::write(dir.path().join("sstp-gw.toml"), config).unwrap();
         let mut add = Command::new(binary("sstp-gw"))
             .args(["user", "--users", "users.toml", "add", USER])
             .arg("--password-stdin")
@@ -58,6 +59,7 @@ impl Gateway {
         let mut command = self.namespace.command(binary("loadgen"));
         command.args(["connect", SERVER, "--server-name", "gateway.test"]);
         command.args(["--user", USER, "--password", password, "--json"]);
+        command.args(["--driver", &driver()]);
         command.arg("--ca").arg(self.dir.path().join("ca.pem"));
         command.args(flags).stdout(Stdio::piped());
         command
@@ -101,6 +103,7 @@ handshakes = 100
 
 [shards]
 count = 2
+driver = "DRIVER"
 
 [log]
 format = "json"
