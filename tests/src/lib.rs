@@ -3,6 +3,8 @@
 //! A test that cannot run on this host says so with [`skip`] and returns; it is counted as skipped by
 //! `tests/run`, never as passed.
 
+pub mod gateway;
+
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
