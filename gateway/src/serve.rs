@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{InsideKind, Snapshot};
+use crate::driver::Announcer;
 use crate::host::{self, HostError};
 use crate::owner::{Control, FromShard, ToShard};
 use crate::shards::{self, Parts, Shards, StartError};
@@ -111,6 +112,7 @@ struct Gateway {
     snapshot: Arc<Snapshot>,
     control: Control,
     shards: Shards,
+    drivers: Announcer,
     ready: usize,
     stopped: usize,
     failure: Option<ServeError>,
@@ -188,6 +190,7 @@ impl Gateway {
             control: Control::new(Arc::clone(&snapshot)),
             snapshot,
             shards,
+            drivers: Announcer::default(),
             ready: 0,
             stopped: 0,
             failure: None,
@@ -352,9 +355,11 @@ impl Gateway {
                 }
                 FromShard::Ready {
                     shard,
+                    driver,
                     features,
                     waker,
                 } => {
+                    self.drivers.announce(driver);
                     tracing::info!(shard, "shard ready: {features}");
                     self.shards.set_waker(shard, waker);
                     self.ready += 1;
