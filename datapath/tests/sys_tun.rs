@@ -10,28 +10,7 @@ use datapath::sys::tun::{TunConfig, TunError, create};
 use datapath::sys::uring::{Config, Uring};
 use datapath::time::Duration;
 
-use sys_common::{config, in_child, is_child, run};
-
-/// Runs the calling test in a new network namespace; returns whether this is the inside.
-fn inside_namespace(test: &str) -> bool {
-    if is_child() {
-        return true;
-    }
-    let possible = Command::new("unshare").args(["--net", "true"]).output();
-    if possible.is_ok_and(|output| output.status.success())
-        && std::path::Path::new("/dev/net/tun").exists()
-    {
-        in_child(&["unshare", "--net"], test);
-    } else {
-        eprintln!("SKIPPED {test}: needs root, unshare(1) and /dev/net/tun");
-    }
-    false
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status();
-    assert!(status.unwrap().success(), "ip {arguments}");
-}
+use sys_common::{config, in_child, inside_namespace, ip, is_child, run};
 
 /// The ones' complement sum over `bytes`, which have an even length.
 fn checksum(bytes: &[u8]) -> [u8; 2] {

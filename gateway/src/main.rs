@@ -19,6 +19,7 @@ mod demo;
 mod diagnostics;
 mod files;
 mod host;
+mod inside;
 mod keylog;
 mod logs;
 mod owner;

@@ -3,7 +3,7 @@
 //! Everything here is a thin, safe face of something the kernel does: the driver of a shard
 //! ([`uring`]), sockets and the TUN device as they are opened at start ([`socket`], [`tun`]),
 //! threads and their processors ([`thread`], [`affinity`]), time ([`clock`]), randomness
-//! ([`entropy`]), vector instructions for checksums ([`copy_and_sum`]), and for tests and benchmarks
+//! ([`entropy`]), which queue gets which packet ([`bpf`]), what a network card can do ([`ethtool`]), vector instructions for checksums ([`copy_and_sum`]), and for tests and benchmarks
 //! network namespaces ([`namespace`]) and a counting allocator ([`alloc`]).
 //!
 //! *Architecture Invariant*: nothing above this module sees a descriptor in use or a pointer.
@@ -23,6 +23,10 @@ mod lent;
 pub mod socket;
 
 pub mod tun;
+
+pub mod bpf;
+
+pub mod ethtool;
 
 pub mod affinity;
 
