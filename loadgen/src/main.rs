@@ -21,6 +21,7 @@ mod icmp;
 mod ping;
 mod report;
 mod trust;
+mod tun;
 
 use crate::flags::{Command, Flags};
 

@@ -1,10 +1,11 @@
 //! The only `unsafe`, the only system calls, the only clock.
 //!
 //! Everything here is a thin, safe face of something the kernel does: the driver of a shard
-//! ([`uring`]), sockets and the TUN device as they are opened at start ([`socket`], [`tun`]),
-//! threads and their processors ([`thread`], [`affinity`]), time ([`clock`]), randomness
-//! ([`entropy`]), which queue gets which packet ([`bpf`]), what a network card can do ([`ethtool`]), vector instructions for checksums ([`copy_and_sum`]), and for tests and benchmarks
-//! network namespaces ([`namespace`]) and a counting allocator ([`alloc`]).
+//! ([`driver`], which is [`uring`] or [`epoll`]), sockets and the TUN device as they are opened at
+//! start ([`socket`], [`tun`]), which of its queues gets which packet ([`bpf`]), what a network card can
+//! do ([`ethtool`]), threads and their processors ([`thread`], [`affinity`]), time ([`clock`]),
+//! randomness ([`entropy`]), vector instructions for checksums ([`copy_and_sum`]), and for tests and
+//! benchmarks network namespaces ([`namespace`]) and a counting allocator ([`alloc`]).
 //!
 //! *Architecture Invariant*: nothing above this module sees a descriptor in use or a pointer.
 #![expect(
@@ -14,9 +15,21 @@
     reason = "this is the one place that may: see the invariant above"
 )]
 
+pub mod driver;
+
 pub mod uring;
 
 mod buf_ring;
+
+pub mod epoll;
+
+mod slots;
+
+mod told;
+
+mod errno;
+
+mod waker;
 
 mod lent;
 

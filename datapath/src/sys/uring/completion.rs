@@ -9,8 +9,10 @@ use socket2::Socket;
 
 use super::op::{Kind, Op};
 use super::table::{Connection, Receive};
-use super::{ACCEPT_PAUSE_FIRST, ACCEPT_PAUSE_LAST, Accepting, Uring};
+use super::{Accepting, Uring};
 use crate::io::{Completion, ConnectionId, Loss, ReceiveBuffer};
+use crate::sys::driver::{ACCEPT_PAUSE_FIRST, ACCEPT_PAUSE_LAST};
+use crate::sys::errno::{self, loss};
 use crate::time::Duration;
 
 /// Completions taken from the queue at once.
@@ -97,22 +99,9 @@ impl Uring {
             return;
         }
         match -result {
-            // Ended by a full completion queue, or by an error of the connection, not of ours
-            // (accept(2): "should be treated like EAGAIN").
-            ..=0
-            | libc::ECANCELED
-            | libc::EINTR
-            | libc::EAGAIN
-            | libc::ECONNABORTED
-            | libc::EPROTO
-            | libc::ENOPROTOOPT
-            | libc::ENETDOWN
-            | libc::EHOSTDOWN
-            | libc::ENONET
-            | libc::EHOSTUNREACH
-            | libc::ENETUNREACH => self.arm_accept(index),
-            // EMFILE, ENFILE, ENOMEM, ENOBUFS, and what is not known: armed again at once it
-            // would only fail again at once.
+            // Ended by a full completion queue, or cancelled.
+            ..=0 | libc::ECANCELED => self.arm_accept(index),
+            errno if errno::accept_goes_on(errno) => self.arm_accept(index),
             errno => {
                 listener.accepting = Accepting::Paused {
                     until: self.now + listener.next_pause,
@@ -331,14 +320,5 @@ impl Uring {
         if !more && !self.dropping {
             self.arm_waker();
         }
-    }
-}
-
-/// Why a direction of a connection ended, by the system's error number.
-fn loss(errno: i32) -> Loss {
-    match errno {
-        libc::ECONNRESET | libc::EPIPE | libc::ECANCELED => Loss::Reset,
-        libc::ETIMEDOUT => Loss::TimedOut,
-        other => Loss::Os(other),
     }
 }

@@ -11,9 +11,9 @@ use socket2::SockAddr;
 use super::op::{Kind, Op};
 use super::table::{Connection, Receive};
 use super::{Accepting, GROUP, REAP_ROUND, REAP_ROUNDS, STUCK_SUBMITS_MAX, Uring};
-use crate::io::{Completion, ConnectionId, Io as _};
+use crate::io::{ConnectionId, Io as _};
 use crate::sys::lent::Lent;
-use crate::sys::socket;
+use crate::sys::{socket, told};
 use crate::time::{Duration, Instant};
 
 impl Uring {
@@ -219,23 +219,9 @@ impl Uring {
 
     /// Takes what is not yet told of a connection out; the bytes received are returned.
     pub(super) fn untell(&mut self, id: ConnectionId) -> Vec<u8> {
-        let mut received = Vec::new();
-        if self.told.is_empty() {
-            return received;
-        }
-        for completion in std::mem::take(&mut self.told) {
-            match completion {
-                Completion::Received { connection, buffer } if connection == id => {
-                    received.extend_from_slice(buffer.bytes.get(..buffer.len).unwrap_or_default());
-                    self.release(buffer);
-                }
-                Completion::ReceiveEnded { connection, .. }
-                | Completion::Connected { connection, .. }
-                | Completion::Accepted { connection, .. }
-                    if connection == id => {}
-                other => self.told.push(other),
-            }
-        }
+        let mut told = std::mem::take(&mut self.told);
+        let received = told::take_back(&mut told, id, |buffer| self.release(buffer));
+        self.told = told;
         received
     }
 
