@@ -11,7 +11,7 @@
 //! descriptor and no pointer on this side of the seam.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::time::{Duration, Instant};
 
@@ -194,6 +194,12 @@ pub trait Io {
     /// Writes one packet to the inside, `header` (which may be empty) right before it.
     fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()>;
 
+    /// Takes `queue` for this shard's TUN queue in place of the one it had, whose device is gone.
+    ///
+    /// # Errors
+    /// When the queue is of another kind of driver, or the system refuses; the old one stays.
+    fn replace_tun(&mut self, queue: TunQueue) -> io::Result<()>;
+
     /// A handle by which another thread ends this driver's wait.
     fn waker(&self) -> Waker;
 }
@@ -215,6 +221,31 @@ pub enum DetachedConnection {
     /// A simulated connection, by number.
     Simulated(u64),
 }
+
+/// A TUN queue on its way to a driver that runs.
+#[derive(Debug)]
+pub enum TunQueue {
+    /// An open descriptor.
+    Descriptor(std::os::fd::OwnedFd),
+    /// The next queue of a simulated device, by number.
+    Simulated(usize),
+}
+
+/// Says which queue of the TUN gets the packets of which inside address. Shared by all shards.
+pub trait Steering: Send + Sync + std::fmt::Debug {
+    /// Packets for `address` (IPv6: for its /64) go to `queue` from now on.
+    ///
+    /// # Errors
+    /// When there is no room for one more address: its packets go to any queue.
+    fn steer(&self, address: IpAddr, queue: u16) -> Result<(), SteeringFull>;
+
+    /// Packets for `address` go to any queue from now on.
+    fn forget(&self, address: IpAddr);
+}
+
+/// There is no room for one more address to be steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SteeringFull;
 
 /// Ends the wait of one driver from any thread; cheap when it is awake already.
 #[derive(Clone, Debug)]

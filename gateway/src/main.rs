@@ -20,6 +20,7 @@ mod diagnostics;
 mod driver;
 mod files;
 mod host;
+mod inside;
 mod keylog;
 mod logs;
 mod owner;

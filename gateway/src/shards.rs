@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use datapath::http::ProbeAnswer;
-use datapath::io::{Io as _, Waker};
+use datapath::io::{Io as _, Steering, Waker};
 use datapath::ip::offload::merge::Offloads;
 use datapath::ppp::auth::AuthMethod;
 use datapath::ppp::link::AuthenticatorConfig;
@@ -23,10 +23,9 @@ use datapath::sys::affinity;
 use datapath::sys::copy_and_sum;
 use datapath::sys::driver::{Choice, Config as DriverConfig, Driver};
 use datapath::sys::entropy::SystemEntropy;
-use datapath::sys::socket::{ListenOptions, listen_group};
+use datapath::sys::socket::{ListenGroup, ListenOptions, NotByCpu, listen_group};
 use datapath::sys::thread::spawn_shard;
 use datapath::tls::{RecordLayerKind, ServerGeneration, TlsOptions, Version};
-use socket2::Socket;
 use tokio::sync::Notify;
 
 use crate::config::{Config, InsideKind, Method, Pool, RecordLayer, Snapshot, TlsVersion};
@@ -96,7 +95,7 @@ pub(crate) fn descriptors_needed(config: &Config, shards: usize) -> u64 {
 }
 
 /// Opens the group of listeners of one address, a listener a shard.
-pub(crate) fn listen(address: SocketAddr, cpus: &[usize]) -> Result<Vec<Socket>, StartError> {
+pub(crate) fn listen(address: SocketAddr, cpus: &[usize]) -> Result<ListenGroup, StartError> {
     let explain = |source: io::Error| match source.kind() {
         io::ErrorKind::PermissionDenied => StartError::PortNotAllowed(address),
         io::ErrorKind::AddrInUse => StartError::PortInUse(address),
@@ -109,6 +108,22 @@ pub(crate) fn listen(address: SocketAddr, cpus: &[usize]) -> Result<Vec<Socket>,
         TcpListener::bind(address).map_err(explain)?;
     }
     listen_group(address, cpus, &ListenOptions::default()).map_err(explain)
+}
+
+/// How connections find their shard, in words; and whether that is the better way.
+pub(crate) fn spread(groups: &[ListenGroup]) -> (String, bool) {
+    let first_not = groups.iter().find_map(|group| group.by_cpu.as_ref().err());
+    match first_not {
+        None => (
+            "a connection goes to the shard of the CPU that took its SYN (CBPF)".to_owned(),
+            true,
+        ),
+        Some(NotByCpu::Alone) => ("one shard has all connections".to_owned(), true),
+        Some(why) => (
+            format!("connections are spread over the shards by their hash: {why}"),
+            false,
+        ),
+    }
 }
 
 /// What every session of this snapshot is served with.
@@ -200,9 +215,11 @@ struct Handle {
 pub(crate) struct Parts {
     pub(crate) cpus: Vec<usize>,
     /// A group an address, a listener a shard.
-    pub(crate) listeners: Vec<Vec<Socket>>,
+    pub(crate) listeners: Vec<ListenGroup>,
     /// A queue a shard; empty without a TUN.
     pub(crate) queues: Vec<OwnedFd>,
+    /// What gives each packet to the queue of its shard.
+    pub(crate) steering: Option<Arc<dyn Steering>>,
     /// Which superpackets the TUN takes.
     pub(crate) offloads: Option<Offloads>,
     /// Bounds unfinished connections of one source.
@@ -213,7 +230,8 @@ pub(crate) struct Parts {
 pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartError> {
     let config = &snapshot.config;
     let settings = Arc::new(settings(snapshot)?);
-    let directory = Arc::new(Directory::new(&ranges(&config.pools)));
+    let directory = Directory::new(&ranges(&config.pools)).steered_by(parts.steering);
+    let directory = Arc::new(directory);
     let mailboxes: Arc<[_]> = parts
         .cpus
         .iter()
@@ -226,7 +244,7 @@ pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartEr
 
     let mut by_shard: Vec<Vec<_>> = parts.cpus.iter().map(|_| Vec::new()).collect();
     for group in parts.listeners {
-        for (shard, socket) in by_shard.iter_mut().zip(group) {
+        for (shard, socket) in by_shard.iter_mut().zip(group.sockets) {
             shard.push(socket);
         }
     }
@@ -263,6 +281,7 @@ pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartEr
                 ..DriverConfig::default()
             },
             owner: ShardOwner::new(
+                index,
                 Arc::clone(&settings),
                 SourceGate::new(parts.per_source),
                 to_control.clone(),

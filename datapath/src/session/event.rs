@@ -288,6 +288,8 @@ drop_reasons! {
     TooLong = "too-long",
     /// Uplink: the TUN refused it.
     InsideRefused = "inside-refused",
+    /// Uplink: the TUN device is down or gone.
+    InsideDown = "inside-down",
     /// Uplink: a PPP frame of a protocol nobody negotiated, or garbage.
     BadFrame = "bad-frame",
     /// Downlink: no session has this destination.

@@ -73,6 +73,8 @@ counters! {
     handoff_out,
     /// Packets taken from other shards.
     handoff_in,
+    /// Addresses that the steering had no room for; their packets are handed over.
+    unsteered,
     /// Turns of the loop.
     turns,
     /// Times the listener had to pause for want of descriptors.

@@ -221,6 +221,10 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                     Err(error) => self.owner.connecting(token, Err(error)),
                 }
             }
+            Command::ReplaceTun(queue) => {
+                let result = self.io.replace_tun(queue);
+                self.owner.tun_replaced(result);
+            }
             Command::Move(id, shard) => self.move_away(id.connection, shard),
             Command::Drain { reason, within } => {
                 self.io.stop_accepting();

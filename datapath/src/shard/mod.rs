@@ -42,6 +42,7 @@ mod uplink;
 mod edge;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use self::counters::{Counters, Published};
@@ -320,6 +321,7 @@ impl<N> Core<N> {
                 self.local.remove(old, connection);
                 if self.local.find(old).is_none() {
                     self.config.directory.release(old, index);
+                    self.steer(old);
                 }
             }
             if let Some(new) = new {
@@ -329,7 +331,14 @@ impl<N> Core<N> {
                     self.table.doom(loser, EndReason::Replaced);
                 }
                 self.config.directory.claim(new, index);
+                self.steer(new);
             }
+        }
+    }
+
+    fn steer(&mut self, address: IpAddr) {
+        if self.config.directory.steer(address).is_err() {
+            self.counters.totals.unsteered += 1;
         }
     }
 }

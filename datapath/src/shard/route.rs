@@ -2,19 +2,26 @@
 //!
 //! Two tables. [`Directory`] is shared by all shards and says which *shard* owns an address; it is
 //! sized at start from the pools and written only when a session comes up or ends. [`Local`] is a
-//! shard's own and says which *session*; it is the only one a packet on the right queue meets.
+//! shard's own and says which *session*; it is the only one a packet on the right queue meets. What
+//! brings packets to the right queue is a copy of the directory that the kernel reads
+//! ([`Steering`]), kept by [`Directory::steer`].
 //!
 //! An IPv6 session owns a whole /64, so only the upper half of an IPv6 address is looked at.
 //! Pools hold at most [`POOL_LEN_MAX`] addresses (or /64s).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, Steering, SteeringFull};
 
 /// Addresses in one pool, at most: 2^20 sessions' worth, 2 MiB of directory.
 pub const POOL_LEN_MAX: u64 = 1 << 20;
+
+/// Times that an address may change hands while it is being steered. Were it to do so more often its
+/// packets would be handed over, until it changes hands again.
+const STEER_MAX: u32 = 16;
 
 /// No shard owns the address.
 const NOBODY: u16 = u16::MAX;
@@ -79,6 +86,7 @@ impl Range {
 #[derive(Debug)]
 pub struct Directory {
     pools: Vec<(Range, Box<[AtomicU16]>)>,
+    steering: Option<Arc<dyn Steering>>,
 }
 
 impl Directory {
@@ -94,7 +102,17 @@ impl Directory {
                 )
             })
             .collect();
-        Self { pools }
+        Self {
+            pools,
+            steering: None,
+        }
+    }
+
+    /// The same, kept up with by `steering`, which gives packets to the queue of their owner.
+    #[must_use]
+    pub fn steered_by(mut self, steering: Option<Arc<dyn Steering>>) -> Self {
+        self.steering = steering;
+        self
     }
 
     /// Whether `address` belongs to one of the pools.
@@ -122,6 +140,36 @@ impl Directory {
         if let Some(slot) = self.slot(address) {
             let _ = slot.compare_exchange(shard, NOBODY, Ordering::Relaxed, Ordering::Relaxed);
         }
+    }
+
+    /// Makes the steering, if there is one, say of `address` what the directory says. A system call:
+    /// for when a session comes up or ends.
+    ///
+    /// Two shards may do so at once, one that releases an address and one that has claimed it since.
+    /// So each looks again after it has written: whoever writes last has seen the last owner.
+    ///
+    /// # Errors
+    /// When the steering has no room for the address.
+    pub fn steer(&self, address: IpAddr) -> Result<(), SteeringFull> {
+        let Some(steering) = &self.steering else {
+            return Ok(());
+        };
+        let mut owner = self.owner(address);
+        for _ in 0..STEER_MAX {
+            let written = match owner {
+                Some(shard) => steering.steer(address, shard),
+                None => {
+                    steering.forget(address);
+                    Ok(())
+                }
+            };
+            let now = self.owner(address);
+            if now == owner {
+                return written;
+            }
+            owner = now;
+        }
+        Ok(())
     }
 
     fn slot(&self, address: IpAddr) -> Option<&AtomicU16> {

@@ -18,7 +18,7 @@ use super::epoll::Epoll;
 use super::socket;
 use super::uring::{Ring, Rung, Unavailable, Uring};
 use crate::io::{
-    Completion, ConnectionId, Detached, Io, ReceiveBuffer, SendBuffer, TunRead, Waker,
+    Completion, ConnectionId, Detached, Io, ReceiveBuffer, SendBuffer, TunQueue, TunRead, Waker,
 };
 use crate::time::{Duration, Instant};
 
@@ -350,6 +350,10 @@ impl Io for Driver {
 
     fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()> {
         either!(&mut self.kind, tun_write(header, packet))
+    }
+
+    fn replace_tun(&mut self, queue: TunQueue) -> io::Result<()> {
+        either!(&mut self.kind, replace_tun(queue))
     }
 
     fn waker(&self) -> Waker {

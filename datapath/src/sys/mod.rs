@@ -2,9 +2,10 @@
 //!
 //! Everything here is a thin, safe face of something the kernel does: the driver of a shard
 //! ([`driver`], which is [`uring`] or [`epoll`]), sockets and the TUN device as they are opened at
-//! start ([`socket`], [`tun`]), threads and their processors ([`thread`], [`affinity`]), time
-//! ([`clock`]), randomness ([`entropy`]), vector instructions for checksums ([`copy_and_sum`]), and for
-//! tests and benchmarks network namespaces ([`namespace`]) and a counting allocator ([`alloc`]).
+//! start ([`socket`], [`tun`]), which of its queues gets which packet ([`bpf`]), what a network card can
+//! do ([`ethtool`]), threads and their processors ([`thread`], [`affinity`]), time ([`clock`]),
+//! randomness ([`entropy`]), vector instructions for checksums ([`copy_and_sum`]), and for tests and
+//! benchmarks network namespaces ([`namespace`]) and a counting allocator ([`alloc`]).
 //!
 //! *Architecture Invariant*: nothing above this module sees a descriptor in use or a pointer.
 #![expect(
@@ -35,6 +36,10 @@ mod lent;
 pub mod socket;
 
 pub mod tun;
+
+pub mod bpf;
+
+pub mod ethtool;
 
 pub mod affinity;
 

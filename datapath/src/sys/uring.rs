@@ -27,7 +27,7 @@ mod table;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -75,10 +75,26 @@ struct Listener {
 #[derive(Debug)]
 struct TunQueue {
     file: File,
+    /// Names its poll among those of queues before and after it.
+    generation: u32,
+    /// Its poll is with the kernel.
+    armed: bool,
     /// Readiness to be told in this turn.
     readable: bool,
     /// The device is gone: polling it would never end.
     gone: bool,
+}
+
+impl TunQueue {
+    fn new(queue: OwnedFd, generation: u32) -> Self {
+        Self {
+            file: File::from(queue),
+            generation,
+            armed: false,
+            readable: false,
+            gone: false,
+        }
+    }
 }
 
 /// The io_uring driver of one shard; see the module.
@@ -89,6 +105,8 @@ pub struct Uring {
     table: Slots<Connection>,
     listeners: Vec<Listener>,
     tun: Option<TunQueue>,
+    /// Queues that were replaced, until nothing polls them any more.
+    old_tuns: Vec<TunQueue>,
     waker: Arc<EventFd>,
     woken: bool,
     /// Requests that found the submission queue full, in order.
@@ -182,11 +200,7 @@ impl Uring {
         let tun = match config.tun {
             Some(queue) => {
                 tun::set_nonblocking(queue.as_fd())?;
-                Some(TunQueue {
-                    file: File::from(queue),
-                    readable: false,
-                    gone: false,
-                })
+                Some(TunQueue::new(queue, 0))
             }
             None => None,
         };
@@ -202,6 +216,7 @@ impl Uring {
             table: Slots::new(config.connections),
             listeners,
             tun,
+            old_tuns: Vec::new(),
             waker,
             woken: false,
             backlog: VecDeque::new(),

@@ -28,7 +28,7 @@ pub use self::network::{Faults, Flag};
 use super::clock::Clock;
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
-    TunRead, Waker,
+    TunQueue, TunRead, Waker,
 };
 use crate::time::{Duration, Instant};
 
@@ -125,6 +125,12 @@ impl Network {
     /// The device fails: reads and writes answer with `errno` from now on (EBADFD: it is gone).
     pub fn fail_device(&self, device: DeviceId, errno: i32) {
         self.state().fail_device(device.0, errno);
+    }
+
+    /// The next queue of `device`, for [`Io::replace_tun`].
+    #[must_use]
+    pub const fn queue_of(device: DeviceId) -> TunQueue {
+        TunQueue::Simulated(device.0)
     }
 
     /// Breaks every connection that stands, as a failing path would.
@@ -315,6 +321,13 @@ impl Io for SimIo {
     fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()> {
         let whole = [header, packet].concat();
         self.network.state().tun_write(self.host, &whole)
+    }
+
+    fn replace_tun(&mut self, queue: TunQueue) -> io::Result<()> {
+        let TunQueue::Simulated(device) = queue else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        self.network.state().replace_tun(self.host, device)
     }
 
     fn waker(&self) -> Waker {

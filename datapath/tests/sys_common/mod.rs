@@ -352,3 +352,38 @@ pub(crate) fn descriptor_count() -> usize {
     // The one that reads the directory is there both times.
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
+
+/// Runs the calling test in a new network namespace; returns whether this is the inside.
+pub(crate) fn inside_namespace(test: &str) -> bool {
+    if is_child() {
+        return true;
+    }
+    let possible = std::process::Command::new("unshare")
+        .args(["--net", "true"])
+        .output();
+    if possible.is_ok_and(|output| output.status.success())
+        && std::path::Path::new("/dev/net/tun").exists()
+    {
+        in_child(&["unshare", "--net"], test);
+    } else {
+        skip(test, "needs root, unshare(1) and /dev/net/tun");
+    }
+    false
+}
+
+pub(crate) fn ip(arguments: &str) {
+    let status = std::process::Command::new("ip")
+        .args(arguments.split(' '))
+        .status();
+    assert!(status.unwrap().success(), "ip {arguments}");
+}
+
+/// Says loudly that test `name` did not run, and why; in $SSTP_GW_SKIPPED too.
+pub(crate) fn skip(name: &str, why: &str) {
+    eprintln!("SKIPPED {name}: {why}");
+    if let Some(path) = std::env::var_os("SSTP_GW_SKIPPED") {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, format!("{name}: {why}\n").as_bytes()).unwrap();
+    }
+}

@@ -1,5 +1,6 @@
 //! What a shard asks of the driver.
 
+use std::fs::File;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd as _;
@@ -7,11 +8,11 @@ use std::os::fd::AsFd as _;
 use socket2::{SockAddr, Socket};
 
 use super::events::loss_of;
-use super::poll::Token;
+use super::poll::{Interest, Token};
 use super::{Connection, Epoll, Sending};
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
-    TunRead, Waker,
+    TunQueue, TunRead, Waker,
 };
 use crate::sys::driver::FOREIGN_BUFFER;
 use crate::sys::{clock, socket, told, tun};
@@ -224,6 +225,24 @@ impl Io for Epoll {
             Some(tun) => tun::write(&tun.file, header, packet),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    fn replace_tun(&mut self, queue: TunQueue) -> io::Result<()> {
+        let TunQueue::Descriptor(queue) = queue else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        tun::set_nonblocking(queue.as_fd())?;
+        if let Some(old) = self.tun.take() {
+            // It is no more in the list if its device was found to be gone.
+            let _ = self.poll.remove(old.file.as_fd(), Token::Tun);
+        }
+        self.poll
+            .add(queue.as_fd(), Token::Tun, Interest::ReadableEdge)?;
+        self.tun = Some(super::TunQueue {
+            file: File::from(queue),
+            readable: false,
+        });
+        Ok(())
     }
 
     fn waker(&self) -> Waker {

@@ -68,7 +68,7 @@ impl Uring {
             Kind::Receive => self.received(id, result, flags, more),
             Kind::Send => self.sent(id, result),
             Kind::Connect => self.connected(id, result),
-            Kind::PollTun => self.tun_polled(result, more),
+            Kind::PollTun => self.tun_polled(op.generation, result, more),
             Kind::PollWaker => self.waker_polled(more),
             Kind::Cancel => {}
         }
@@ -294,10 +294,15 @@ impl Uring {
         });
     }
 
-    fn tun_polled(&mut self, result: i32, more: bool) {
-        let Some(tun) = &mut self.tun else {
+    fn tun_polled(&mut self, generation: u32, result: i32, more: bool) {
+        let Some(tun) = (self.tun.as_mut()).filter(|tun| tun.generation == generation) else {
+            if !more {
+                // Only now may the descriptor's number be used again.
+                self.old_tuns.retain(|old| old.generation != generation);
+            }
             return;
         };
+        tun.armed = more;
         tun.readable = true;
         let bad = i32::from(libc::POLLERR | libc::POLLHUP | libc::POLLNVAL);
         if result < 0 || result & bad != 0 {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 
 use socket2::{SockRef, Socket};
 
@@ -10,7 +11,7 @@ use super::table::{Connection, Sending};
 use super::{Accepting, REAP_ROUND, Uring};
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
-    TunRead, Waker,
+    TunQueue, TunRead, Waker,
 };
 use crate::sys::driver::FOREIGN_BUFFER;
 use crate::sys::{clock, tun};
@@ -256,6 +257,21 @@ impl Io for Uring {
             Some(tun) => tun::write(&tun.file, header, packet),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    fn replace_tun(&mut self, queue: TunQueue) -> io::Result<()> {
+        let TunQueue::Descriptor(queue) = queue else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        tun::set_nonblocking(queue.as_fd())?;
+        let generation = (self.tun.as_ref()).map_or(0, |old| old.generation.wrapping_add(1));
+        let old = self.tun.replace(super::TunQueue::new(queue, generation));
+        if let Some(old) = old.filter(|old| old.armed) {
+            self.cancel(Op::new(Kind::PollTun, 0, old.generation));
+            self.old_tuns.push(old);
+        }
+        self.arm_tun();
+        Ok(())
     }
 
     fn waker(&self) -> Waker {

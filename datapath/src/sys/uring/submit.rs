@@ -124,9 +124,11 @@ impl Uring {
     }
 
     pub(super) fn arm_tun(&mut self) {
-        if let Some(tun) = &self.tun {
+        if let Some(tun) = &mut self.tun {
+            tun.armed = true;
             let entry = poll(tun.file.as_raw_fd());
-            self.submit(entry, Op::new(Kind::PollTun, 0, 0));
+            let op = Op::new(Kind::PollTun, 0, tun.generation);
+            self.submit(entry, op);
         }
     }
 
