@@ -124,8 +124,10 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         work(&mut entry.session, now, &mut edge);
         edge.counters
             .carried(difference(before, entry.session.traffic()));
+        let is_ripe = entry.session.is_ripe();
         let is_new = !entry.is_dirty;
         entry.is_dirty = true;
+        self.core.is_ripe |= is_ripe;
         if is_new {
             self.core.dirty.push(connection);
         }
@@ -326,7 +328,12 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
     /// Sends what the touched sessions have, and buries the dead.
     pub(super) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.core.dirty);
-        for &connection in &dirty {
+        self.core.is_ripe = false;
+        // Whoever is last to be sealed waits for all others, so each turn begins with another one.
+        let turns = usize::try_from(self.core.counters.totals.turns).unwrap_or(0);
+        let first = turns.checked_rem(dirty.len()).unwrap_or(0);
+        let (last, first) = dirty.split_at(first);
+        for &connection in first.iter().chain(last) {
             self.settle(connection);
         }
         dirty.clear();
@@ -347,6 +354,9 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         if let Some(buffer) = entry.session.poll_send(now, &mut edge) {
             edge.counters.totals.sends += 1;
             edge.io.send(connection, buffer);
+        }
+        if let Some(bytes) = entry.session.take_unsent_limit() {
+            edge.io.set_unsent_limit(connection, bytes);
         }
         let disposition = entry.session.disposition();
         let deadline = entry.session.next_timeout();
@@ -393,6 +403,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             Disposition::Close { reset } => {
                 core.timers.clear(connection.slot);
                 if let Some(mut entry) = core.table.remove(connection) {
+                    core.counters.left_behind(entry.session.waiting_count());
                     while let Some(buffer) = entry.session.release_buffer() {
                         core.pool.give(buffer);
                     }

@@ -61,6 +61,9 @@ use crate::time::{Duration, Instant};
 /// Packets read from the TUN in one turn, at most, so that connections are not starved.
 const TUN_BURST_MAX: usize = 256;
 
+/// Bytes read from the TUN in one turn, at most (but for the last packet): about 100 µs of work.
+const TUN_BURST_LEN_MAX: usize = 1 << 20;
+
 /// Counters are published this often.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -135,6 +138,8 @@ struct Core<N> {
     handshakes: usize,
     /// The TUN had more when the burst was full.
     tun_pending: bool,
+    /// A session has a whole send ready, and a free connection: the turn shall come to its end.
+    is_ripe: bool,
     last_publish: Instant,
     drain_deadline: Option<Instant>,
     stopped: bool,
@@ -165,6 +170,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                 reflected_bytes: Vec::new(),
                 handshakes: 0,
                 tun_pending: false,
+                is_ripe: false,
                 last_publish: now,
                 drain_deadline: None,
                 stopped: false,
