@@ -531,12 +531,6 @@ impl Session {
         edge.shed(&shed, taken_back);
     }
 
-    /// Whether a whole send is ready and the connection is free, so that the turn should end.
-    #[must_use]
-    pub fn is_ripe(&self) -> bool {
-        self.outside.transmit.is_ripe()
-    }
-
     /// The number of unsent bytes that the kernel shall hold of this connection, if that has
     /// changed.
     pub const fn take_unsent_limit(&mut self) -> Option<usize> {

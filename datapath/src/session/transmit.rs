@@ -274,12 +274,6 @@ impl Transmit {
         !self.queue.is_empty() || !self.backlog.is_empty() || self.sorted.is_some()
     }
 
-    /// Whether a whole send is ready and the connection is free: waiting for more gains nothing.
-    #[must_use]
-    pub fn is_ripe(&self) -> bool {
-        !self.in_flight && self.sorted.is_none() && self.queue.len() > 1
-    }
-
     /// Users' packets that wait.
     #[must_use]
     pub fn waiting_count(&self) -> usize {
@@ -353,6 +347,11 @@ impl Transmit {
         self.caught_up = false;
     }
 
+    /// Whether a quantum is too much for a small buffer.
+    const fn sends_large(&self) -> bool {
+        self.pace.quantum() > SMALL_BUFFER_LEN / 2
+    }
+
     /// Buffers of the pool that this session holds.
     fn large_held(&self) -> usize {
         let sorted = self
@@ -371,7 +370,8 @@ impl Transmit {
         source: &mut impl BufferSource,
     ) -> Result<&mut [u8], Full> {
         if self.sorted.is_some() && !self.caught_up {
-            let large_max = LARGE_MAX - usize::from(self.large_in_flight);
+            // One is for the send that is under way, or for the next.
+            let large_max = LARGE_MAX - usize::from(self.large_in_flight || self.sends_large());
             let sorted = self.sorted.as_mut().ok_or(Full)?;
             let room = sorted.reserve(class, len, self.now, large_max, source);
             return room.ok_or(Full);
@@ -498,11 +498,10 @@ impl Transmit {
         source: &mut impl BufferSource,
     ) -> Option<Filling> {
         let held = self.large_held();
+        let large = self.sends_large() && held < LARGE_MAX;
         let sorted = self.sorted.as_mut()?;
         let quantum = self.pace.quantum();
-        let large = (quantum > SMALL_BUFFER_LEN / 2 && held < LARGE_MAX)
-            .then(|| source.large_beside(held))
-            .flatten();
+        let large = large.then(|| source.large_beside(held)).flatten();
         let buffer = large.unwrap_or_else(|| source.small());
         let mut filling = Filling::new(buffer, self.now);
         let parameters = Parameters {

@@ -124,10 +124,8 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         work(&mut entry.session, now, &mut edge);
         edge.counters
             .carried(difference(before, entry.session.traffic()));
-        let is_ripe = entry.session.is_ripe();
         let is_new = !entry.is_dirty;
         entry.is_dirty = true;
-        self.core.is_ripe |= is_ripe;
         if is_new {
             self.core.dirty.push(connection);
         }
@@ -328,7 +326,6 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
     /// Sends what the touched sessions have, and buries the dead.
     pub(super) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.core.dirty);
-        self.core.is_ripe = false;
         // Whoever is last to be sealed waits for all others, so each turn begins with another one.
         let turns = usize::try_from(self.core.counters.totals.turns).unwrap_or(0);
         let first = turns.checked_rem(dirty.len()).unwrap_or(0);

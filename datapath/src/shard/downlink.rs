@@ -22,15 +22,13 @@ pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
 }
 
 impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
-    /// Reads a burst from the TUN: until it is empty, a session has a whole send ready, or the
-    /// connections have waited long enough.
+    /// Reads a burst from the TUN: until it is empty or the connections have waited long enough.
     pub(super) fn read_inside(&mut self) {
         let mut buffer = std::mem::take(&mut self.packet);
         self.core.tun_pending = true;
         let mut burst_len = 0;
         for _ in 0..TUN_BURST_MAX {
-            // What is read while a whole send waits to be sealed would only find its queue full.
-            if burst_len >= TUN_BURST_LEN_MAX || self.core.is_ripe {
+            if burst_len >= TUN_BURST_LEN_MAX {
                 break;
             }
             match self.io.tun_read(&mut buffer) {

@@ -138,8 +138,6 @@ struct Core<N> {
     handshakes: usize,
     /// The TUN had more when the burst was full.
     tun_pending: bool,
-    /// A session has a whole send ready, and a free connection: the turn shall come to its end.
-    is_ripe: bool,
     last_publish: Instant,
     drain_deadline: Option<Instant>,
     stopped: bool,
@@ -170,7 +168,6 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                 reflected_bytes: Vec::new(),
                 handshakes: 0,
                 tun_pending: false,
-                is_ripe: false,
                 last_publish: now,
                 drain_deadline: None,
                 stopped: false,
