@@ -626,6 +626,14 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_stops_reading_costs_a_quarter_of_a_megabyte() {
+        // A small one may be under way, another may be laid out.
+        let buffers = LARGE_MAX * BUFFER_LEN + 2 * SMALL_BUFFER_LEN;
+        let all = buffers + size_of::<FlowQueue>();
+        assert!(all <= 256 * 1_024, "{all}");
+    }
+
+    #[test]
     fn what_waits_is_bounded_and_comes_out_a_buffer_a_flush() {
         let mut tls = connection();
         let mut transmit = Transmit::default();

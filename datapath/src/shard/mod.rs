@@ -238,6 +238,11 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         self.core.pool.large_left() == self.core.config.send_buffers
     }
 
+    /// Send buffers that are with sessions or the driver now.
+    pub const fn send_buffers_lent(&self) -> usize {
+        self.core.config.send_buffers - self.core.pool.large_left()
+    }
+
     /// The driver, for what only its kind can answer.
     pub const fn io(&self) -> &I {
         &self.io
