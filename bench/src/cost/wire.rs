@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datapath::io::{
-    Completion, ConnectionId, Detached, Io, ReceiveBuffer, SendBuffer, TunRead, Wake, Waker,
+    Completion, ConnectionId, Detached, Io, ReceiveBuffer, SendBuffer, TunQueue, TunRead, Wake,
+    Waker,
 };
 use datapath::time::{Duration, Instant};
 
@@ -217,6 +218,10 @@ impl Io for Wire {
     fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()> {
         self.apart(|_, end| end.tun_written += (header.len() + packet.len()) as u64);
         Ok(())
+    }
+
+    fn replace_tun(&mut self, _: TunQueue) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn waker(&self) -> Waker {
