@@ -13,7 +13,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A connection of this driver: a slot and the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,12 +138,28 @@ pub trait Io {
         completions: &mut Vec<Completion>,
     ) -> io::Result<()>;
 
+    /// How long the shard worked between the last two waits; zero where nobody measures it.
+    fn last_busy(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Gives a receive buffer back.
     fn release(&mut self, buffer: ReceiveBuffer);
 
     /// Sends `bytes[start..end]` in order; at most one send a connection may be under way.
     /// A dead id answers with `Sent` and [`Loss::Reset`].
     fn send(&mut self, connection: ConnectionId, buffer: SendBuffer);
+
+    /// Sends what the connection takes without waiting; nothing may be under way on it. `Ok`: all of
+    /// it is sent and no completion follows. `Err`: `start` says what is left, for [`Io::send`]; a
+    /// driver that only does things by completions, and any error, leaves all of it.
+    fn send_now(
+        &mut self,
+        _connection: ConnectionId,
+        buffer: SendBuffer,
+    ) -> Result<SendBuffer, SendBuffer> {
+        Err(buffer)
+    }
 
     /// Opens a connection, from `source` if given; the answer is [`Completion::Connected`].
     fn connect(&mut self, to: SocketAddr, source: Option<SocketAddr>) -> io::Result<ConnectionId>;

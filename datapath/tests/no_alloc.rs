@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use datapath::io::{Loss, SendBuffer};
+use datapath::ip::checksum;
 use datapath::ppp::auth::AuthMethod;
 use datapath::session::event::{DropReason, Event};
 use datapath::session::policy::Question;
@@ -530,6 +531,7 @@ impl Site {
                     send_buffers: 8,
                     inside,
                     offloads: None,
+                    copy_and_sum: checksum::copy_and_sum,
                     isolate: true,
                     directory: Arc::clone(&directory),
                     mailboxes: Arc::clone(&mailboxes),

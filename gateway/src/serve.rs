@@ -257,6 +257,17 @@ impl Gateway {
             },
             "stopped"
         );
+        for (name, sizes) in counters.sizes.entries() {
+            if sizes.count() > 0 {
+                tracing::info!(
+                    count = sizes.count(),
+                    mean = sizes.mean(),
+                    half_at_most = sizes.at_most(500),
+                    most_at_most = sizes.at_most(990),
+                    "sizes of {name}"
+                );
+            }
+        }
         self.failure.take().map_or(Ok(()), Err)
     }
 

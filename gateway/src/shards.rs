@@ -20,6 +20,7 @@ use datapath::shard::{Config as ShardConfig, Inside, Shard};
 use datapath::sstp;
 use datapath::sstp::binding::HashBitmask;
 use datapath::sys::affinity;
+use datapath::sys::copy_and_sum;
 use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::socket::{ListenOptions, listen_group};
 use datapath::sys::thread::spawn_shard;
@@ -247,6 +248,7 @@ pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartEr
                     _ => Inside::Reflector,
                 },
                 offloads: parts.offloads,
+                copy_and_sum: copy_and_sum::fastest(),
                 isolate: !config.network.client_to_client,
                 directory: Arc::clone(&directory),
                 mailboxes: Arc::clone(&mailboxes),
@@ -354,6 +356,7 @@ impl Plan {
                 Some(Offloads { udp: true, .. }) => "TUN queue with TCP and UDP offload",
             },
             Inside::Reflector => "reflector",
+            Inside::ClientTun => "client's TUN",
             Inside::Owner => "owner",
         };
         let features = format!("{place}, io_uring {:?}, {inside}", ring.rung());

@@ -12,14 +12,16 @@ use datapath::shard::counters::Published;
 use datapath::shard::handoff::Mailbox;
 use datapath::shard::route::Directory;
 use datapath::shard::{self, Inside, Shard};
+use datapath::sys::copy_and_sum;
 use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::uring::{self, Uring};
 
-use crate::client::{Client, Outcome, Plan};
+use crate::client::{Client, Notice, Outcome, Plan};
 use crate::flags::{Connect, Server};
 use crate::report::{self, Report, Subject};
 use crate::settings::{self, Stop, Template};
 use crate::trust::Trust;
+use crate::tun;
 
 /// Room for one connection and its turns.
 const RING_ENTRIES: u32 = 64;
@@ -95,17 +97,23 @@ fn session(
         settings: Arc::clone(settings),
         to: subject.address,
         source: flags.source.map(|source| SocketAddr::new(source, 0)),
-        ping_count: flags.ping,
+        // With an interface it is the host that pings.
+        ping_count: if flags.tun.is_some() { 0 } else { flags.ping },
         ping_to: flags.ping_to,
         ping_interval: flags.interval,
         ping_data_len: usize::from(flags.size),
         hold: flags.hold,
         nonce: u64::from_be_bytes(SystemEntropy.array()),
     };
+    let interface = flags.tun.as_deref().map(|name| {
+        tun::open(name, flags.mtu, !flags.no_offload).map_err(|why| Stop::Failed(why.to_string()))
+    });
+    let (interface, queue) = interface.transpose()?.unzip();
     let driver = Uring::new(uring::Config {
         submission_entries: RING_ENTRIES,
         receive_buffers: RECEIVE_BUFFERS,
         connections: 1,
+        tun: queue,
         ..uring::Config::default()
     })
     .map_err(|why| Stop::Failed(why.to_string()))?;
@@ -114,8 +122,13 @@ fn session(
         connections_max: 1,
         handshakes_max: 1,
         send_buffers: SEND_BUFFERS,
-        inside: Inside::Owner,
-        offloads: None,
+        inside: if interface.is_some() {
+            Inside::ClientTun
+        } else {
+            Inside::Owner
+        },
+        offloads: interface.as_ref().and_then(|tun| tun.offloads),
+        copy_and_sum: copy_and_sum::fastest(),
         isolate: false,
         directory: Arc::new(Directory::new(&[])),
         mailboxes: Arc::new([Mailbox::new(1)]),
@@ -127,6 +140,10 @@ fn session(
             .turn()
             .map_err(|error| Stop::Failed(format!("the I/O driver cannot go on: {error}")))?;
         for notice in shard.owner_mut().take_notices() {
+            if let (Notice::Up(up), Some(tun)) = (&notice, &interface) {
+                tun.configure(&up.addresses, &flags.route)
+                    .map_err(|why| Stop::Failed(why.to_string()))?;
+            }
             if !flags.json {
                 print(&report::line(&notice, subject.trust));
             }

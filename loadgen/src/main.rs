@@ -25,6 +25,7 @@ mod ping;
 mod report;
 mod settings;
 mod trust;
+mod tun;
 
 use crate::flags::{Command, Flags};
 

@@ -146,7 +146,7 @@ impl Tunnel {
                 return;
             };
             *header = data_header(protocol, packet_len);
-            cut.write_next(room);
+            cut.write_next_with(room, cx.edge.copy_and_sum());
             count_sent(packet_len, cx.role, cx.ledger);
         }
         cx.ledger.last_traffic = cx.now;

@@ -51,6 +51,7 @@ use self::transmit::{BufferSource, Transmit};
 use self::tunnel::Tunnel;
 use crate::http;
 use crate::io::{Loss, SendBuffer};
+use crate::ip::checksum::{self, CopyAndSum};
 use crate::output::Entropy;
 use crate::time::{DeadlineKind, Deadlines, Instant};
 use crate::tls;
@@ -69,6 +70,10 @@ pub trait Edge: BufferSource {
     fn dropped(&mut self, reason: DropReason);
     /// Unpredictable bytes.
     fn entropy(&self) -> Self::Entropy;
+    /// What copies packets of superpackets.
+    fn copy_and_sum(&self) -> CopyAndSum {
+        checksum::copy_and_sum
+    }
     /// An empty stash for what arrived only in part; it may have room already.
     fn take_stash(&mut self) -> Vec<u8>;
     /// Gives a stash back that is needed no more.
@@ -483,6 +488,18 @@ impl Session {
                 None
             }
         }
+    }
+
+    /// TLS records in the buffer that [`Session::poll_send`] gave last; 0 of a TLS flight.
+    #[must_use]
+    pub const fn last_send_records(&self) -> usize {
+        self.outside.transmit.last_records()
+    }
+
+    /// Whether so much waits that it should be sent before the turn ends.
+    #[must_use]
+    pub fn has_full_buffer(&self) -> bool {
+        self.outside.transmit.has_full()
     }
 
     /// What the shard must do now.

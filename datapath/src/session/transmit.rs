@@ -60,6 +60,8 @@ struct Filling {
     buffer: SendBuffer,
     records: [Record; RECORDS_MAX],
     record_count: usize,
+    /// Records after sealing.
+    sealed: usize,
     /// Of the packet placed last.
     last_len: usize,
 }
@@ -73,6 +75,7 @@ impl Filling {
                 plaintext_len: 0,
             }; RECORDS_MAX],
             record_count: 0,
+            sealed: 0,
             last_len: 0,
         }
     }
@@ -141,6 +144,7 @@ impl Filling {
             let whole = record.start..record.start + prefix + record.plaintext_len + suffix;
             if let Some(bytes) = self.buffer.bytes.get_mut(whole) {
                 end = record.start + tls.seal(bytes, record.plaintext_len)?;
+                self.sealed += 1;
             }
         }
         self.buffer.start = 0;
@@ -155,6 +159,8 @@ pub struct Transmit {
     /// Oldest first; only the last one is filled.
     queue: VecDeque<Filling>,
     in_flight: bool,
+    /// Records of the last flush.
+    last_records: usize,
     /// Control packets that found no room, in order.
     backlog: VecDeque<Vec<u8>>,
     backlog_len: usize,
@@ -181,6 +187,18 @@ impl Transmit {
         !self.queue.is_empty() || !self.backlog.is_empty()
     }
 
+    /// Records in the buffer handed out last, if it came from here.
+    #[must_use]
+    pub const fn last_records(&self) -> usize {
+        self.last_records
+    }
+
+    /// Whether a buffer that can take no more could be flushed.
+    #[must_use]
+    pub fn has_full(&self) -> bool {
+        !self.in_flight && self.queue.len() > 1
+    }
+
     /// The kernel is done with the buffer of the last flush.
     pub const fn sent(&mut self) {
         self.in_flight = false;
@@ -189,6 +207,7 @@ impl Transmit {
     /// The kernel has been given a buffer that did not come from here (a TLS flight).
     pub const fn started(&mut self) {
         self.in_flight = true;
+        self.last_records = 0;
     }
 
     /// Room for one SSTP packet of `len` bytes (at most 4,095), to be filled by the caller at once.
@@ -279,6 +298,7 @@ impl Transmit {
             return Err(error);
         }
         self.in_flight = true;
+        self.last_records = filling.sealed;
         Ok(Some(filling.buffer))
     }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::histogram::Histograms;
 use crate::session::event::{DropReason, EndReason, Traffic};
 
 macro_rules! counters {
@@ -95,6 +96,8 @@ const TOTALS: usize = Totals::NAMES.len();
 pub struct Counters {
     /// The plain ones.
     pub totals: Totals,
+    /// How large things were.
+    pub sizes: Histograms,
     drops: [u64; DropReason::ALL.len()],
     ends: [u64; EndReason::ALL.len()],
 }
@@ -103,6 +106,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             totals: Totals::default(),
+            sizes: Histograms::default(),
             drops: [0; DropReason::ALL.len()],
             ends: [0; EndReason::ALL.len()],
         }
@@ -144,7 +148,9 @@ impl Counters {
     /// Copies everything to where other threads read it.
     pub fn publish(&self, published: &Published) {
         let (totals, rest) = published.cells.split_at(TOTALS);
-        let (drops, ends) = rest.split_at(DropReason::ALL.len());
+        let (drops, rest) = rest.split_at(DropReason::ALL.len());
+        let (ends, sizes) = rest.split_at(EndReason::ALL.len());
+        self.sizes.store(sizes);
         self.totals.store(totals);
         for (cell, value) in drops.iter().zip(self.drops) {
             cell.store(value, Ordering::Relaxed);
@@ -165,7 +171,7 @@ impl Published {
     /// All zero.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        let count = TOTALS + DropReason::ALL.len() + EndReason::ALL.len();
+        let count = TOTALS + DropReason::ALL.len() + EndReason::ALL.len() + Histograms::CELLS;
         Arc::new(Self {
             cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
         })
@@ -174,7 +180,9 @@ impl Published {
     /// Adds this shard's counters to `sum`.
     pub fn add_to(&self, sum: &mut Counters) {
         let (totals, rest) = self.cells.split_at(TOTALS);
-        let (drops, ends) = rest.split_at(DropReason::ALL.len());
+        let (drops, rest) = rest.split_at(DropReason::ALL.len());
+        let (ends, sizes) = rest.split_at(EndReason::ALL.len());
+        sum.sizes.add_from(sizes);
         sum.totals.add_from(totals);
         for (value, cell) in sum.drops.iter_mut().zip(drops) {
             *value += cell.load(Ordering::Relaxed);

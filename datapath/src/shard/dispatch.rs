@@ -1,11 +1,14 @@
 //! What a shard does with each thing that happens.
 
 use super::Shard;
+use super::edge::ShardEdge;
 use super::owner::{Command, Owner};
+use super::table::Entry;
 use crate::io::{Completion, ConnectionId, Detached, Io};
 use crate::output::Entropy;
 use crate::session::event::{Addresses, EndReason, Traffic};
 use crate::session::{Disposition, Session};
+use crate::time::Instant;
 
 /// Exchanges source and destination; checksums stay right, for they are sums.
 pub(super) fn swap_addresses(packet: &mut [u8]) {
@@ -111,7 +114,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
     pub(super) fn drive(
         &mut self,
         connection: ConnectionId,
-        work: impl FnOnce(&mut Session, crate::time::Instant, &mut super::edge::ShardEdge<'_, I, O, N>),
+        work: impl FnOnce(&mut Session, Instant, &mut ShardEdge<'_, I, O, N>),
     ) {
         let now = self.core.now;
         let Some((entry, mut edge)) =
@@ -126,6 +129,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             .carried(difference(before, entry.session.traffic()));
         let is_new = !entry.is_dirty;
         entry.is_dirty = true;
+        while entry.session.has_full_buffer() && send(entry, connection, now, &mut edge) {}
         if is_new {
             self.core.dirty.push(connection);
         }
@@ -344,10 +348,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             return;
         };
         entry.is_dirty = false;
-        if let Some(buffer) = entry.session.poll_send(now, &mut edge) {
-            edge.counters.totals.sends += 1;
-            edge.io.send(connection, buffer);
-        }
+        while send(entry, connection, now, &mut edge) {}
         let disposition = entry.session.disposition();
         let deadline = entry.session.next_timeout();
         let addresses = if entry.session.is_up() {
@@ -399,6 +400,35 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                 }
                 self.io.close(connection, reset);
             }
+        }
+    }
+}
+
+/// Sends one buffer, if there is one to send; `false`: there is none, or the connection takes no more.
+fn send<I: Io, O: Owner, N: Entropy + Clone>(
+    entry: &mut Entry,
+    connection: ConnectionId,
+    now: Instant,
+    edge: &mut ShardEdge<'_, I, O, N>,
+) -> bool {
+    let Some(buffer) = entry.session.poll_send(now, edge) else {
+        return false;
+    };
+    edge.counters.totals.sends += 1;
+    let sizes = &mut edge.counters.sizes;
+    let len = buffer.end.saturating_sub(buffer.start) as u64;
+    sizes.bytes_per_send.record(len);
+    let records = entry.session.last_send_records() as u64;
+    sizes.records_per_send.record(records);
+    match edge.io.send_now(connection, buffer) {
+        Ok(buffer) => {
+            edge.pool.give(buffer);
+            entry.session.sent(now, Ok(()), edge);
+            true
+        }
+        Err(rest) => {
+            edge.io.send(connection, rest);
+            false
         }
     }
 }

@@ -7,6 +7,7 @@ use super::route::Directory;
 use super::uplink::TunWriter;
 use super::{Core, Inside};
 use crate::io::{Io, SendBuffer};
+use crate::ip::checksum::CopyAndSum;
 use crate::output::Entropy;
 use crate::session::Edge;
 use crate::session::event::{DropReason, Event};
@@ -24,6 +25,7 @@ pub(super) struct ShardEdge<'a, I, O, N> {
     pub(super) counters: &'a mut Counters,
     pub(super) tun_writer: &'a mut TunWriter,
     pub(super) entropy: &'a N,
+    pub(super) copy_and_sum: CopyAndSum,
     pub(super) inside: Inside,
     pub(super) isolated: Option<&'a Directory>,
     pub(super) reflected: &'a mut Vec<(usize, usize)>,
@@ -49,6 +51,7 @@ impl<N> Core<N> {
             counters: &mut self.counters,
             tun_writer: &mut self.tun_writer,
             entropy: &self.entropy,
+            copy_and_sum: self.config.copy_and_sum,
             inside: self.config.inside,
             isolated: self.config.isolate.then_some(&*self.config.directory),
             reflected: &mut self.reflected,
@@ -75,6 +78,7 @@ impl<N> Core<N> {
             counters: &mut self.counters,
             tun_writer: &mut self.tun_writer,
             entropy: &self.entropy,
+            copy_and_sum: self.config.copy_and_sum,
             inside: self.config.inside,
             isolated: self.config.isolate.then_some(&*self.config.directory),
             reflected: &mut self.reflected,
@@ -98,7 +102,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Edge for ShardEdge<'_, I, O, N> {
 
     fn inside(&mut self, packet: &mut [u8]) {
         match self.inside {
-            Inside::Tun => {
+            Inside::Tun | Inside::ClientTun => {
                 if let Some(directory) = self.isolated
                     && let Some(destination) = super::downlink::destination(packet)
                     && directory.covers(destination)
@@ -139,6 +143,10 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Edge for ShardEdge<'_, I, O, N> {
 
     fn entropy(&self) -> N {
         self.entropy.clone()
+    }
+
+    fn copy_and_sum(&self) -> CopyAndSum {
+        self.copy_and_sum
     }
 
     fn take_stash(&mut self) -> Vec<u8> {

@@ -21,6 +21,8 @@ pub mod counters;
 
 pub mod handoff;
 
+pub mod histogram;
+
 pub mod route;
 
 mod owner;
@@ -52,6 +54,7 @@ use self::table::Table;
 use self::timers::Timers;
 use self::uplink::TunWriter;
 use crate::io::{Completion, ConnectionId, Io};
+use crate::ip::checksum::CopyAndSum;
 use crate::ip::offload::VNET_HEADER_LEN;
 use crate::ip::offload::merge::Offloads;
 use crate::output::Entropy;
@@ -70,8 +73,10 @@ const PACKET_LEN_MAX: usize = VNET_HEADER_LEN + 65_536;
 /// What is on the inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inside {
-    /// This shard's TUN queue.
+    /// This shard's TUN queue; a packet read there is of the session that it goes to.
     Tun,
+    /// This shard's TUN queue in the client role; a packet read there is of the session it comes from.
+    ClientTun,
     /// Nothing: packets come back with source and destination swapped.
     Reflector,
     /// The owner takes and makes packets.
@@ -93,6 +98,8 @@ pub struct Config {
     pub inside: Inside,
     /// Which superpackets the TUN takes; with `Some` every packet has a virtio-net header.
     pub offloads: Option<Offloads>,
+    /// What copies packets of superpackets: the fastest that this processor has.
+    pub copy_and_sum: CopyAndSum,
     /// Whether clients are kept from each other.
     pub isolate: bool,
     /// Which shard owns which address; the same for all shards.
@@ -158,7 +165,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                 local: Local::with_capacity(capacity),
                 timers: Timers::new(capacity),
                 counters: Counters::default(),
-                tun_writer: TunWriter::new(config.offloads),
+                tun_writer: TunWriter::new(config.offloads, config.copy_and_sum),
                 pool: Pool::new(config.send_buffers),
                 dirty: Vec::with_capacity(capacity),
                 reflected: Vec::new(),
@@ -197,6 +204,9 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         self.io.turn(deadline, &mut completions)?;
         self.core.now = self.io.now();
         self.core.counters.totals.turns += 1;
+        let busy_ns = self.io.last_busy().as_nanos();
+        let turn_ns = &mut self.core.counters.sizes.turn_ns;
+        turn_ns.record(u64::try_from(busy_ns).unwrap_or(u64::MAX));
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }

@@ -166,6 +166,16 @@ impl Local {
         self.sessions.get(&Key::of(address)).copied()
     }
 
+    /// The session of the only address there is.
+    #[must_use]
+    pub fn only(&self) -> Option<ConnectionId> {
+        let mut sessions = self.sessions.values();
+        sessions
+            .next()
+            .copied()
+            .filter(|_| sessions.next().is_none())
+    }
+
     /// Addresses entered.
     #[must_use]
     pub fn len(&self) -> usize {

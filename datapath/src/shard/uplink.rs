@@ -7,6 +7,7 @@
 
 use super::counters::Counters;
 use crate::io::Io;
+use crate::ip::checksum::CopyAndSum;
 use crate::ip::offload::cut::Cut;
 use crate::ip::offload::merge::{Aggregate, Merge, Offloads, Pushed};
 use crate::ip::offload::{VNET_HEADER_LEN, VnetHeader};
@@ -26,9 +27,10 @@ pub(super) struct TunWriter {
 
 impl TunWriter {
     /// With superpackets of these kinds, or without the header at all.
-    pub(super) fn new(offloads: Option<Offloads>) -> Self {
+    pub(super) fn new(offloads: Option<Offloads>, copy_and_sum: CopyAndSum) -> Self {
+        let merge = |offloads| Merge::new(offloads).with_copy_and_sum(copy_and_sum);
         Self {
-            merge: offloads.map(Merge::new),
+            merge: offloads.map(merge),
             refused: false,
         }
     }
@@ -83,8 +85,10 @@ fn write_aggregate(
     let Some((header, packet)) = aggregate.bytes.split_first_chunk::<VNET_HEADER_LEN>() else {
         return;
     };
+    let segments = aggregate.segments as u64;
+    counters.sizes.segments_per_aggregate.record(segments);
     if aggregate.segments > 1 {
-        counters.totals.merged_packets += aggregate.segments as u64;
+        counters.totals.merged_packets += segments;
         counters.totals.merged_writes += 1;
     }
     if !*refused && io.tun_write(header, packet).is_ok() {

@@ -168,6 +168,7 @@ pub struct Uring {
     /// What happened and is not yet told.
     told: Vec<Completion>,
     now: Instant,
+    last_busy: Duration,
     /// Requests with the kernel or on their way there, cancellations not counted.
     in_flight: usize,
     stopping: bool,
@@ -248,6 +249,7 @@ impl Uring {
             parked: VecDeque::new(),
             told: Vec::new(),
             now: clock::now(),
+            last_busy: Duration::ZERO,
             in_flight: 0,
             stopping: false,
             dropping: false,

@@ -16,6 +16,7 @@ use super::fixtures::{self, PASSWORD, USER};
 use super::io::{DeviceId, Faults, Network, SimConfig, SimIo};
 use super::pair::SharedRng;
 use super::rng::Rng;
+use crate::ip::checksum;
 use crate::ip::offload::VnetHeader;
 use crate::ip::offload::cut::Cut;
 use crate::ip::offload::merge::Offloads;
@@ -330,6 +331,7 @@ impl World {
                         tcp: true,
                         udp: true,
                     }),
+                    copy_and_sum: checksum::copy_and_sum,
                     isolate: false,
                     directory: Arc::clone(&directory),
                     mailboxes: Arc::clone(&mailboxes),
@@ -372,6 +374,7 @@ impl World {
                 send_buffers: usize::from(config.clients) + 16,
                 inside: Inside::Owner,
                 offloads: None,
+                copy_and_sum: checksum::copy_and_sum,
                 isolate: false,
                 directory: Arc::new(Directory::new(&[])),
                 mailboxes: Arc::from([]),

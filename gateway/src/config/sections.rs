@@ -240,7 +240,7 @@ fn network(mut section: Section<'_>, report: &mut Report) -> NetworkDraft {
             .list("routes", "a network, for example \"10.0.0.0/8\"", report)
             .unwrap_or_default(),
         client_to_client: section.boolean("client_to_client", report).unwrap_or(false),
-        offload: section.boolean("offload", report).unwrap_or(false),
+        offload: section.boolean("offload", report).unwrap_or(true),
     };
     section.finish(report);
     draft

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 mod fleet;
 
@@ -24,7 +25,8 @@ pub(crate) enum Command {
     ///
     /// Makes one whole SSTP session (TCP, TLS, HTTP, SSTP with crypto binding, PPP), reports its
     /// addresses and how long each phase took, pings through the tunnel, and ends it politely. The
-    /// inside of the tunnel stays within this process: nothing of this host is changed.
+    /// inside of the tunnel stays within this process: nothing of this host is changed, unless --tun
+    /// asks for an interface.
     ///
     /// Exit code: 0 if the session came up and pings were answered, 1 if not, 2 for a usage error.
     Connect(Box<Connect>),
@@ -102,6 +104,24 @@ pub(crate) struct Connect {
     /// Keep the session up for at least this many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub(crate) hold: Duration,
+
+    /// Make this host a client: a TUN interface of this name with the tunnel's addresses (needs
+    /// CAP_NET_ADMIN); it goes when the session ends. Nothing is pinged from within.
+    #[arg(long, value_name = "NAME", value_parser = interface_name)]
+    pub(crate) tun: Option<String>,
+
+    /// With --tun: send what goes to this network through the tunnel; may be given several times.
+    #[arg(long, value_name = "CIDR", requires = "tun")]
+    pub(crate) route: Vec<IpNet>,
+
+    /// With --tun: its MTU in bytes, instead of what the server and we agreed on.
+    #[arg(long, value_name = "BYTES", requires = "tun", default_value_t = 1400,
+          value_parser = clap::value_parser!(u16).range(576..=4_087))]
+    pub(crate) mtu: u16,
+
+    /// With --tun: a packet a read and a write, as kernels without TUN offload have it.
+    #[arg(long, requires = "tun")]
+    pub(crate) no_offload: bool,
 
     /// Print one JSON object at the end, and nothing else.
     #[arg(long)]
@@ -234,6 +254,16 @@ impl std::str::FromStr for Server {
             host: host.to_owned(),
             port,
         })
+    }
+}
+
+/// The name of an interface: 1 to 15 bytes that are no space and no slash.
+fn interface_name(text: &str) -> Result<String, String> {
+    let is_good = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    if (1..=15).contains(&text.len()) && text.bytes().all(is_good) {
+        Ok(text.to_owned())
+    } else {
+        Err("an interface name has 1 to 15 characters, none of them a space or a slash".to_owned())
     }
 }
 

@@ -17,7 +17,7 @@ use datapath::shard::{self, Inside, Shard};
 use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::thread::spawn_shard;
 use datapath::sys::uring::{self, Uring};
-use datapath::sys::{affinity, clock, limits};
+use datapath::sys::{affinity, clock, copy_and_sum, limits};
 use datapath::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -277,6 +277,7 @@ fn shard_config(index: u16, sessions: usize, mailboxes: &Arc<[Arc<Mailbox>]>) ->
         send_buffers: sessions.saturating_mul(4).clamp(8, SEND_BUFFERS_MAX),
         inside: Inside::Owner,
         offloads: None,
+        copy_and_sum: copy_and_sum::fastest(),
         isolate: false,
         directory: Arc::new(Directory::new(&[])),
         mailboxes: Arc::clone(mailboxes),

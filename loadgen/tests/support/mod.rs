@@ -16,6 +16,7 @@ use datapath::crypto::mschapv2;
 use datapath::crypto::nt_hash::nt_password_hash;
 use datapath::http::ProbeAnswer;
 use datapath::io::{Io, Waker};
+use datapath::ip::checksum;
 use datapath::ppp::auth::eap_mschapv2::Authenticator;
 use datapath::ppp::auth::{AuthMethod, Credentials, Verdict};
 use datapath::ppp::link::AuthenticatorConfig;
@@ -143,6 +144,7 @@ impl Server {
                 send_buffers: sessions,
                 inside: Inside::Reflector,
                 offloads: None,
+                copy_and_sum: checksum::copy_and_sum,
                 isolate: false,
                 directory: Arc::new(Directory::new(&[])),
                 mailboxes: Arc::new([Mailbox::new(1)]),

@@ -20,12 +20,17 @@ impl Io for Uring {
         self.now
     }
 
+    fn last_busy(&self) -> Duration {
+        self.last_busy
+    }
+
     fn turn(
         &mut self,
         deadline: Option<Instant>,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         let before = clock::now();
+        self.last_busy = before.saturating_since(self.now);
         let more_to_unpark = self.unpark();
         let pause_ends = self.unpause(before);
         self.submit_backlog()?;
@@ -87,6 +92,29 @@ impl Io for Uring {
             buffer,
             result,
         });
+    }
+
+    fn send_now(
+        &mut self,
+        connection: ConnectionId,
+        mut buffer: SendBuffer,
+    ) -> Result<SendBuffer, SendBuffer> {
+        let Some(live) = self.table.live_mut(connection) else {
+            return Err(buffer);
+        };
+        if live.send.is_some() || live.connect.is_some() {
+            return Err(buffer);
+        }
+        let bytes = buffer.bytes.get(buffer.start..buffer.end);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let sent = live
+            .socket
+            .send_with_flags(bytes.unwrap_or_default(), flags);
+        buffer.start += sent.unwrap_or(0);
+        if buffer.start < buffer.end {
+            return Err(buffer);
+        }
+        Ok(buffer)
     }
 
     fn connect(&mut self, to: SocketAddr, source: Option<SocketAddr>) -> io::Result<ConnectionId> {
