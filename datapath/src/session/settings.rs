@@ -67,7 +67,7 @@ pub struct ServerSettings {
 }
 
 /// What the client role needs to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// Whom to trust, versions, suites.
     pub tls: Arc<tls::ClientProfile>,
