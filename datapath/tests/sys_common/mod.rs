@@ -58,6 +58,7 @@ impl Kind {
 pub(crate) const URING: Kind = Kind::IoUring(Rung::NoArray);
 
 /// Makes a test a driver of each function `fn name(kind: Kind)`.
+#[allow(unused_macros, reason = "each test binary uses its part")]
 macro_rules! on_every_driver {
     ($($name:ident),+ $(,)?) => {
         mod io_uring {
