@@ -231,7 +231,9 @@ impl Gateway {
                 }
                 () = sleep_until(retry), if unsent => {}
                 // At the end the device goes with the shards.
-                change = next_change(&mut self.inside), if self.stage == Stage::Serving => self.inside_changed(change).await,
+                change = next_change(&mut self.inside), if self.stage == Stage::Serving => {
+                    self.inside_changed(change).await;
+                }
                 () = news.notified() => {}
             }
             let more = self.receive();
@@ -261,6 +263,7 @@ impl Gateway {
             uplink_bytes = totals.uplink_bytes,
             downlink_bytes = totals.downlink_bytes,
             handed_over = totals.handoff_out,
+            taken_over = totals.handoff_in,
             dropped = if drops.is_empty() {
                 "none".to_owned()
             } else {

@@ -127,6 +127,11 @@ impl Running {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal, named as `kill` does.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! `sstp-gw run` with a TUN device and two shards, in a network namespace made for it.
 
-use e2e::gateway::{Gateway, PASSWORD, USER, report};
+use e2e::gateway::{Gateway, PASSWORD, USER, config, report};
+use e2e::{driver, skip};
 use serde_json::Value;
 
 #[test]
@@ -63,9 +64,16 @@ fn tun_carries_several_clients_and_goes_with_the_gateway() {
 #[test]
 fn tun_packets_on_the_wrong_queue_reach_their_session_and_are_counted() {
     let test = "tun_packets_on_the_wrong_queue_reach_their_session_and_are_counted";
-    let Some(mut gateway) = Gateway::start(test) else {
+    // Without the right to load a program that steers them.
+    let through = ["setpriv", "--bounding-set=-bpf,-sys_admin"];
+    let Some(mut gateway) = Gateway::start_as(test, &config(&driver()), &through, |_| {}) else {
         return;
     };
+    if gateway.process.line("inside: e2e0").contains("eBPF") {
+        return skip(test, "here everybody may load BPF programs");
+    }
+    let why = gateway.process.line("not steered to the queue");
+    assert!(why.contains("CAP_BPF"), "{why}");
     let flags = ["--no-ipv6", "--ping", "20", "--interval", "0.05"];
     let mut client = gateway.loadgen(PASSWORD, &flags).spawn().unwrap();
     let up = gateway.process.line("\"message\":\"session up\"");
@@ -82,6 +90,45 @@ fn tun_packets_on_the_wrong_queue_reach_their_session_and_are_counted() {
     assert!(arrived > 20, "none but the pings: {report:#}");
     let (_, stopped) = gateway.stop();
     assert!(stopped["handed_over"].as_u64().unwrap() > 0, "{stopped:#}");
+}
+
+#[test]
+fn tun_packets_are_steered_to_their_shard_and_none_is_handed_over() {
+    let test = "tun_packets_are_steered_to_their_shard_and_none_is_handed_over";
+    let Some(mut gateway) = Gateway::start(test) else {
+        return;
+    };
+    let got = gateway.process.line("inside: e2e0");
+    if !got.contains("eBPF") {
+        return skip(test, &gateway.process.line("not steered to the queue"));
+    }
+    // One after the other, so that the log tells whose address it is.
+    let mut clients = Vec::new();
+    let mut addresses = Vec::new();
+    for n in 1..=6 {
+        let flags = ["--ping", "100", "--interval", "0.02"];
+        clients.push(gateway.loadgen(PASSWORD, &flags).spawn().unwrap());
+        let up = gateway.process.nth_line("\"message\":\"session up\"", n);
+        let up: Value = serde_json::from_str(&up).unwrap();
+        addresses.push(up["v4"].as_str().unwrap().to_owned());
+        addresses.push(format!("{}7", up["v6"].as_str().unwrap()));
+    }
+    // And flows that the clients did not begin.
+    let burst: Vec<_> = addresses
+        .iter()
+        .map(|to| format!("for port in {{1..40}}; do echo packet >/dev/udp/{to}/$port; done"))
+        .collect();
+    gateway.namespace.shell(&burst.join("; "));
+    for client in clients {
+        let output = client.wait_with_output().unwrap();
+        let report = report(&output);
+        assert_eq!(report["ping"]["answered"], 100, "{report:#}");
+        let arrived = report["end"]["downlink_packets"].as_u64().unwrap();
+        assert!(arrived >= 180, "pings and both bursts: {report:#}");
+    }
+    let (_, stopped) = gateway.stop();
+    assert_eq!(stopped["handed_over"], 0, "{stopped:#}");
+    assert_eq!(stopped["taken_over"], 0, "{stopped:#}");
 }
 
 #[test]

@@ -284,6 +284,62 @@ mod tests {
         assert_eq!(local.find(address), Some(id(2)));
     }
 
+    /// One address.
+    #[derive(Debug)]
+    struct OneQueue(AtomicU16);
+
+    impl Steering for OneQueue {
+        fn steer(&self, _: IpAddr, queue: u16) -> Result<(), SteeringFull> {
+            // As the kernel's lock does: who writes later has seen what was before.
+            self.0.swap(queue, Ordering::AcqRel);
+            Ok(())
+        }
+
+        fn forget(&self, _: IpAddr) {
+            self.0.swap(NOBODY, Ordering::AcqRel);
+        }
+    }
+
+    #[test]
+    fn the_steering_says_what_the_directory_says_whoever_wrote_last() {
+        let steering = Arc::new(OneQueue(AtomicU16::new(NOBODY)));
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        let range = Range::v4(Ipv4Addr::new(10, 0, 0, 0), 2).unwrap();
+        let directory = Directory::new(&[range]).steered_by(Some(steering.clone()));
+        for round in 0..200_u16 {
+            // One shard lets the address go while another takes it.
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    directory.release(address, round);
+                    directory.steer(address).unwrap();
+                });
+                directory.claim(address, round + 1);
+                directory.steer(address).unwrap();
+            });
+            assert_eq!(directory.owner(address), Some(round + 1));
+            assert_eq!(steering.0.load(Ordering::Relaxed), round + 1);
+        }
+    }
+
+    #[test]
+    fn a_steering_without_room_is_told() {
+        #[derive(Debug)]
+        struct Full;
+        impl Steering for Full {
+            fn steer(&self, _: IpAddr, _: u16) -> Result<(), SteeringFull> {
+                Err(SteeringFull)
+            }
+            fn forget(&self, _: IpAddr) {}
+        }
+        let range = Range::v4(Ipv4Addr::new(10, 0, 0, 0), 2).unwrap();
+        let directory = Directory::new(&[range]).steered_by(Some(Arc::new(Full)));
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        assert_eq!(directory.steer(address), Ok(()), "nobody's");
+        directory.claim(address, 1);
+        assert_eq!(directory.steer(address), Err(SteeringFull));
+        assert_eq!(directory.owner(address), Some(1), "it is handed over");
+    }
+
     #[test]
     fn a_pool_beyond_the_limit_is_refused() {
         assert!(Range::v4(Ipv4Addr::UNSPECIFIED, POOL_LEN_MAX + 1).is_none());
