@@ -30,6 +30,9 @@ pub struct Limits {
     pub setup: Duration,
     /// From the wish to end politely to the cut.
     pub drain: Duration,
+    /// Each packet gets a TLS record of its own, as from Windows and sstpc, instead of sharing records
+    /// with those that go out with it. It costs the peer several times as much; for measuring that.
+    pub record_per_packet: bool,
 }
 
 impl Default for Limits {
@@ -41,6 +44,7 @@ impl Default for Limits {
             call: Duration::from_secs(10),
             setup: Duration::from_secs(120),
             drain: Duration::from_secs(5),
+            record_per_packet: false,
         }
     }
 }

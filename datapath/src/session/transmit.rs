@@ -64,6 +64,9 @@ struct Filling {
     sealed: usize,
     /// Of the packet placed last.
     last_len: usize,
+    /// Each packet has a record to itself. `records` then has only the last of them, and each
+    /// keeps its length in the room of its own header until it is sealed.
+    apart: bool,
 }
 
 impl Filling {
@@ -77,12 +80,16 @@ impl Filling {
             record_count: 0,
             sealed: 0,
             last_len: 0,
+            apart: false,
         }
     }
 
     /// Finds a place for `len` bytes, in the last record or in a new one behind it.
     fn place(&mut self, len: usize, tls: &tls::Connection) -> Option<usize> {
         let (prefix, suffix) = (tls.prefix_len(), tls.suffix_len());
+        if self.apart {
+            return self.place_apart(len, prefix, suffix);
+        }
         // Behind the packet: the end of its record, and what it takes to part it from the others.
         let behind = suffix + prefix + suffix;
         let last = self.record_count.checked_sub(1);
@@ -116,6 +123,48 @@ impl Filling {
         Some(at)
     }
 
+    /// Finds a place in a record of its own behind the others.
+    fn place_apart(&mut self, len: usize, prefix: usize, suffix: usize) -> Option<usize> {
+        let last = self.records.first_mut()?;
+        let start = match self.record_count {
+            0 => 0,
+            _ => last.start + prefix + last.plaintext_len + suffix,
+        };
+        if start + prefix + len + suffix > self.buffer.bytes.len() {
+            return None;
+        }
+        let (_, behind) = self.buffer.bytes.split_at_mut_checked(start)?;
+        *behind.first_chunk_mut()? = u16::try_from(len).ok()?.to_be_bytes();
+        *last = Record {
+            start,
+            plaintext_len: len,
+        };
+        self.record_count = 1;
+        Some(start + prefix)
+    }
+
+    /// Seals the records of packets that were placed apart.
+    fn seal_apart(&mut self, tls: &mut tls::Connection) -> Result<(), tls::Error> {
+        let overhead = tls.prefix_len() + tls.suffix_len();
+        let last = self.records.first().copied().unwrap_or_default();
+        let (mut at, mut end) = (0, 0);
+        while at <= last.start && self.record_count > 0 {
+            let (_, behind) = self.buffer.bytes.split_at_mut(at);
+            let Some(len) = behind.first_chunk().map(|len| u16::from_be_bytes(*len)) else {
+                break;
+            };
+            let whole = usize::from(len) + overhead;
+            if let Some(bytes) = behind.get_mut(..whole) {
+                end = at + tls.seal(bytes, usize::from(len))?;
+                self.sealed += 1;
+            }
+            at += whole;
+        }
+        self.buffer.start = 0;
+        self.buffer.end = end;
+        Ok(())
+    }
+
     /// Moves the last packet out of a record it shares, into one behind it.
     fn part_last(&mut self, prefix: usize, suffix: usize) -> Option<Record> {
         let shared = self.records.get_mut(self.record_count.checked_sub(1)?)?;
@@ -136,6 +185,9 @@ impl Filling {
 
     /// Seals every record where it lies.
     fn seal(&mut self, tls: &mut tls::Connection) -> Result<(), tls::Error> {
+        if self.apart {
+            return self.seal_apart(tls);
+        }
         let (prefix, suffix) = (tls.prefix_len(), tls.suffix_len());
         let alone = self.part_last(prefix, suffix);
         let shared = self.records.iter().take(self.record_count);
@@ -164,6 +216,7 @@ pub struct Transmit {
     /// Control packets that found no room, in order.
     backlog: VecDeque<Vec<u8>>,
     backlog_len: usize,
+    record_per_packet: bool,
 }
 
 /// Where buffers come from; a shard's pool.
@@ -175,6 +228,11 @@ pub trait BufferSource {
 }
 
 impl Transmit {
+    /// Whether each packet gets a record of its own from here on.
+    pub const fn set_record_per_packet(&mut self, record_per_packet: bool) {
+        self.record_per_packet = record_per_packet;
+    }
+
     /// Whether a buffer is with the kernel.
     #[must_use]
     pub const fn in_flight(&self) -> bool {
@@ -228,6 +286,7 @@ impl Transmit {
                 source.large().ok_or(Full)?
             };
             let mut filling = Filling::new(buffer);
+            filling.apart = self.record_per_packet;
             at = filling.place(len, tls);
             self.queue.push_back(filling);
         }
@@ -379,6 +438,21 @@ mod tests {
         assert_eq!(plaintexts(&mut transmit, &mut tls), [110, 300]);
         transmit.push_control(&[&[7; 7]], &tls, &mut Heap).unwrap();
         assert_eq!(plaintexts(&mut transmit, &mut tls), [7]);
+    }
+
+    #[test]
+    fn packets_apart_have_a_record_each() {
+        let mut tls = connection();
+        let mut transmit = Transmit::default();
+        transmit.set_record_per_packet(true);
+        let lengths: Vec<usize> = (0..200).map(|number| 4 + number).collect();
+        for &len in &lengths {
+            let packet = vec![9; len];
+            let room = transmit.reserve(len, false, &tls, &mut Heap).unwrap();
+            room.copy_from_slice(&packet);
+        }
+        assert_eq!(plaintexts(&mut transmit, &mut tls), lengths);
+        assert!(!transmit.has_pending());
     }
 
     #[test]
