@@ -47,7 +47,8 @@ pub(crate) fn run(flags: &Connect) -> ExitCode {
 
 fn try_run(flags: &Connect) -> Result<bool, Stop> {
     let trust = Trust::of(&flags.access);
-    let template = Template::new(&flags.access, &flags.server, &trust)?;
+    let mut template = Template::new(&flags.access, &flags.server, &trust)?;
+    template.settings.limits.record_per_packet = flags.record_per_packet;
     let settings = template.for_user(&flags.user);
     let addresses = addresses(&flags.server, flags.source)?;
     let last = addresses.len().saturating_sub(1);

@@ -5,7 +5,8 @@
 //! tunnel and when to end, and reports what came of it. It speaks to any SSTP server.
 //!
 //! One client: [`flags`] → [`connect`] (trust, address, shard) → [`client`] (the owner) with
-//! [`ping`] inside the tunnel → [`report`]. Thousands: [`fleet`], whose packets carry [`payload`].
+//! [`ping`] inside the tunnel → [`report`]. Thousands: [`fleet`], whose packets carry
+//! [`payload`] and may go to [`reflect`].
 //!
 //! Exit codes: 0 it did what was asked, 1 it failed, 2 usage, 99 a threshold is broken, 130
 //! interrupted.
@@ -22,6 +23,7 @@ mod fleet;
 mod icmp;
 mod payload;
 mod ping;
+mod reflect;
 mod report;
 mod settings;
 mod trust;
@@ -38,5 +40,6 @@ fn main() -> ExitCode {
         Command::Connect(flags) => connect::run(&flags),
         Command::Storm(flags) => fleet::storm(&flags),
         Command::Traffic(flags) => fleet::traffic(&flags),
+        Command::Reflect(flags) => reflect::run(&flags),
     }
 }

@@ -212,6 +212,12 @@ fn every_packet_is_accounted_for() {
 #[test]
 fn a_server_that_stalls_is_seen_to_stall() {
     let stall = Duration::from_secs(1);
+    for more in [&[][..], &["--record-per-packet"]] {
+        stalled(stall, more);
+    }
+}
+
+fn stalled(stall: Duration, more: &[&str]) {
     let server = Server::start(Wishes {
         stall: Some((Duration::from_millis(700), stall)),
         ..Wishes::default()
@@ -230,7 +236,7 @@ fn a_server_that_stalls_is_seen_to_stall() {
         "--wait",
         "5",
     ];
-    let (report, code) = run("traffic", &server, &flags);
+    let (report, code) = run("traffic", &server, &[&flags[..], more].concat());
     assert_eq!(code, 0, "{report:#}");
     let traffic = &report["traffic"];
     assert_eq!(

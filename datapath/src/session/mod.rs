@@ -323,6 +323,10 @@ impl Session {
         };
         session.ledger.milestones.pass(Milestone::Begun, now);
         let limits = *session.role.limits();
+        session
+            .outside
+            .transmit
+            .set_record_per_packet(limits.record_per_packet);
         let first = match session.role {
             Role::Server(_) => limits.hello.min(limits.handshake),
             Role::Client(_) => limits.handshake,

@@ -170,6 +170,31 @@ impl Traffic {
     }
 }
 
+/// Flags of `loadgen reflect`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  loadgen reflect --listen 10.0.0.9:7100
+  loadgen reflect --listen 10.0.0.9:7100 --gso --json reflect.json")]
+pub(crate) struct Reflect {
+    /// The address and UDP port to receive on.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+
+    /// Send packets of a stream that are due together by one system call (UDP_SEGMENT), so that a
+    /// gateway's TUN sees them as one superpacket.
+    #[arg(long)]
+    pub(crate) gso: bool,
+
+    /// Write what was counted as JSON to this file at the end.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Print nothing.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
 /// Which way the packets that count go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

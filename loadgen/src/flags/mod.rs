@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 mod fleet;
 
-pub(crate) use self::fleet::{Direction, Fleet, Storm, Traffic};
+pub(crate) use self::fleet::{Direction, Fleet, Reflect, Storm, Traffic};
 
 /// Real SSTP clients, to try any SSTP server and to measure it. Needs no root.
 #[derive(Debug, Parser)]
@@ -53,6 +53,14 @@ pub(crate) enum Command {
     /// Exit code: as of `storm`; a corrupted packet or one of a wrong session fails the run, a lost
     /// one only a --fail threshold.
     Traffic(Box<Traffic>),
+
+    /// Be the far end of `traffic` on the network behind a gateway: echo, count, or send UDP packets.
+    ///
+    /// One port does all three: each packet says what it is for. It answers whoever asks, with as much
+    /// as was asked for, so run it on a network of your own. Ends at SIGINT or SIGTERM.
+    ///
+    /// Exit code: 0, 1 if it cannot receive, 2 for a usage error.
+    Reflect(Box<Reflect>),
 }
 
 /// Flags of `loadgen connect`.
@@ -122,6 +130,10 @@ pub(crate) struct Connect {
     /// With --tun: a packet a read and a write, as kernels without TUN offload have it.
     #[arg(long, requires = "tun")]
     pub(crate) no_offload: bool,
+
+    /// Give each packet a TLS record of its own, as Windows and sstpc do.
+    #[arg(long)]
+    pub(crate) record_per_packet: bool,
 
     /// Print one JSON object at the end, and nothing else.
     #[arg(long)]

@@ -85,6 +85,8 @@ pub(crate) struct Live {
     addressed: AtomicU64,
     failed: AtomicU64,
     lost: AtomicU64,
+    steady: AtomicU64,
+    unsent: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
 }
@@ -100,6 +102,10 @@ pub(crate) struct Standing {
     pub(crate) failed: u64,
     /// Ended without our asking.
     pub(crate) lost: u64,
+    /// Shards that have begun the steady act.
+    pub(crate) steady: u64,
+    /// Packets that are planned and not sent yet.
+    pub(crate) unsent: u64,
     pub(crate) sent: u64,
     pub(crate) received: u64,
 }
@@ -111,6 +117,8 @@ impl Live {
         self.addressed.store(standing.addressed, Ordering::Relaxed);
         self.failed.store(standing.failed, Ordering::Relaxed);
         self.lost.store(standing.lost, Ordering::Relaxed);
+        self.steady.store(standing.steady, Ordering::Relaxed);
+        self.unsent.store(standing.unsent, Ordering::Relaxed);
         self.sent.store(standing.sent, Ordering::Relaxed);
         self.received.store(standing.received, Ordering::Relaxed);
     }
@@ -121,6 +129,8 @@ impl Live {
         sum.addressed += self.addressed.load(Ordering::Relaxed);
         sum.failed += self.failed.load(Ordering::Relaxed);
         sum.lost += self.lost.load(Ordering::Relaxed);
+        sum.steady += self.steady.load(Ordering::Relaxed);
+        sum.unsent += self.unsent.load(Ordering::Relaxed);
         sum.sent += self.sent.load(Ordering::Relaxed);
         sum.received += self.received.load(Ordering::Relaxed);
     }

@@ -34,4 +34,8 @@ mod report;
 
 mod run;
 
-pub(crate) use self::run::{storm, traffic};
+pub(crate) use self::pace::Pace;
+pub(crate) use self::run::{Signals, storm, traffic};
+pub(crate) use self::sizes::Sizes;
+pub(crate) use self::traffic::{StreamRequest, StreamTally};
+pub(crate) use self::window::{Arrival, Window};

@@ -337,6 +337,8 @@ impl Fleet {
             self.tally_at = Some(now + TALLY_INTERVAL);
             traffic.ask_for_tallies(now, &mut send);
         }
+        self.standing.steady = 1;
+        self.standing.unsent = traffic.unsent();
         self.standing.sent = traffic.tally.sent;
         self.standing.received = traffic.tally.received;
     }

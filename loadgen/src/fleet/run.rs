@@ -135,6 +135,12 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
     let mut template = Template::new(&flags.access, &flags.server, &trust)?;
     template.link.lcp_echo_interval = (!flags.lcp_echo.is_zero()).then_some(flags.lcp_echo);
     template.settings.timing.hello_interval = flags.sstp_echo.max(Duration::from_secs(1));
+    if let Scenario::Traffic {
+        record_per_packet, ..
+    } = &scenario
+    {
+        template.settings.limits.record_per_packet = *record_per_packet;
+    }
     let sources = &flags.sources.0;
     let address = connect::addresses(&flags.server, sources.first().copied())?
         .into_iter()
@@ -359,20 +365,20 @@ fn resident_bytes() -> u64 {
 }
 
 /// The signals that end a run.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
-    async fn any(&mut self) {
+    pub(crate) async fn any(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -431,9 +437,11 @@ impl Conductor<'_> {
                 (begin + plan.duration, *wait, early)
             }
         };
+        let shards = self.handles.len() as u64;
         let done = self
             .wait(|now, standing| {
-                let is_all_here = early && standing.received >= standing.sent;
+                let is_all_sent = standing.steady >= shards && standing.unsent == 0;
+                let is_all_here = early && is_all_sent && standing.received >= standing.sent;
                 now >= until && (is_all_here || now >= until + patience)
             })
             .await;

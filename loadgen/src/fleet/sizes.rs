@@ -13,6 +13,13 @@ pub(crate) struct Sizes(Vec<u16>);
 const IMIX: [u16; 12] = [64, 570, 64, 64, 570, 64, 1400, 64, 570, 64, 64, 570];
 
 impl Sizes {
+    /// These sizes, if there are any and each is one.
+    pub(crate) fn new(sizes: Vec<u16>) -> Option<Self> {
+        let range = payload::PACKET_LEN_MIN..=payload::PACKET_LEN_MAX;
+        let is_good = !sizes.is_empty() && sizes.iter().all(|size| range.contains(size));
+        is_good.then_some(Self(sizes))
+    }
+
     /// The size of the packet with this number.
     pub(crate) fn at(&self, number: u64) -> u16 {
         let count = self.0.len() as u64;
