@@ -29,6 +29,8 @@ pub mod queue;
 
 mod codel;
 
+mod filling;
+
 mod pace;
 
 mod settings;
