@@ -85,7 +85,7 @@ pub(super) fn all(field: &Field) -> Vec<Case> {
             "pump/down tcp",
             Per::Gigabyte,
             bulk,
-            flow(Kind::Tcp, down, 1400, 48 * 8).with_burst(1_152),
+            flow(Kind::Tcp, down, 1400, 48 * 8).with_burst(768),
         ),
         case(
             "bulk/up packed records",
@@ -108,7 +108,7 @@ pub(super) fn all(field: &Field) -> Vec<Case> {
             single_down,
             flow(Kind::UdpFlows, down, 1400, 256)
                 .with_window(384)
-                .with_burst(1_536),
+                .with_burst(512),
         ),
         case(
             "udp/down 64",
@@ -117,7 +117,7 @@ pub(super) fn all(field: &Field) -> Vec<Case> {
             single_down,
             flow(Kind::UdpFlows, down, 64, 256)
                 .with_window(384)
-                .with_burst(1_536),
+                .with_burst(512),
         ),
         case(
             "udp/up 1400",
