@@ -1,5 +1,7 @@
 //! The packets that are pumped.
 
+use std::net::Ipv4Addr;
+
 use datapath::ip::checksum;
 use datapath::ip::offload::VNET_HEADER_LEN;
 use datapath::ip::offload::merge::{Merge, Offloads, Pushed};
@@ -36,19 +38,40 @@ pub(crate) enum Kind {
 ///
 /// If `len` has no room for headers, or there are more packets than ports or numbers.
 pub(crate) fn packets(kind: Kind, direction: Direction, len: usize, count: usize) -> Vec<Vec<u8>> {
-    let packet = |number| packet(kind, direction, len, number);
+    packets_of(CLIENT, kind, direction, len, count)
+}
+
+/// As [`packets`], of another client.
+///
+/// # Panics
+///
+/// As [`packets`].
+pub(crate) fn packets_of(
+    client: Ipv4Addr,
+    kind: Kind,
+    direction: Direction,
+    len: usize,
+    count: usize,
+) -> Vec<Vec<u8>> {
+    let packet = |number| packet(client, kind, direction, len, number);
     (0..count).map(packet).collect()
 }
 
-fn packet(kind: Kind, direction: Direction, len: usize, number: usize) -> Vec<u8> {
+fn packet(
+    client: Ipv4Addr,
+    kind: Kind,
+    direction: Direction,
+    len: usize,
+    number: usize,
+) -> Vec<u8> {
     let (protocol, headers_len, port) = match kind {
         Kind::Tcp => (TCP, TCP_HEADERS_LEN, 49_152),
         Kind::UdpFlow => (UDP, UDP_HEADERS_LEN, 49_153),
         Kind::UdpFlows => (UDP, UDP_HEADERS_LEN, 10_000 + number),
     };
     let (source, destination) = match direction {
-        Direction::Uplink => (CLIENT, SERVER),
-        Direction::Downlink => (SERVER, CLIENT),
+        Direction::Uplink => (client, SERVER),
+        Direction::Downlink => (SERVER, client),
     };
     let short = |value: usize| u16::try_from(value).expect("it is that small");
     let mut packet = vec![0; len];
