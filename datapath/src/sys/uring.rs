@@ -111,7 +111,10 @@ pub struct Uring {
     woken: bool,
     /// Requests that found the submission queue full, in order.
     backlog: VecDeque<squeue::Entry>,
-    /// Connections that found no receive buffer, in order.
+    /// Connections that got no receive buffer since they last asked, in order: these go first. One that
+    /// always has more would else take every buffer that comes back, each time anew.
+    starved: VecDeque<ConnectionId>,
+    /// Connections that used the last buffers up, in order.
     parked: VecDeque<ConnectionId>,
     /// What happened and is not yet told.
     told: Vec<Completion>,
@@ -220,6 +223,7 @@ impl Uring {
             waker,
             woken: false,
             backlog: VecDeque::new(),
+            starved: VecDeque::new(),
             parked: VecDeque::new(),
             told: Vec::new(),
             now: clock::now(),

@@ -173,6 +173,7 @@ impl Uring {
         let tell = !connection.closing;
         match (usize::try_from(result), buffer) {
             (Ok(len @ 1..), Some((buffer_id, bytes))) if tell => {
+                connection.received = true;
                 self.told.push(Completion::Received {
                     connection: id,
                     buffer: ReceiveBuffer {
@@ -207,7 +208,11 @@ impl Uring {
             libc::ENOBUFS => {
                 connection.receive = Receive::Parked;
                 self.counters.buffer_waits += 1;
-                self.parked.push_back(id);
+                if connection.received {
+                    self.parked.push_back(id);
+                } else {
+                    self.starved.push_back(id);
+                }
                 return;
             }
             0 => Loss::Finished,

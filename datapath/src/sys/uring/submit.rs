@@ -148,9 +148,10 @@ impl Uring {
                 if self.buffers.available() == 0 {
                     connection.receive = Receive::Parked;
                     self.counters.buffer_waits += 1;
-                    self.parked.push_back(id);
+                    self.starved.push_back(id);
                 } else {
                     connection.receive = Receive::Armed;
+                    connection.received = false;
                     let fd = Fd(connection.socket.as_raw_fd());
                     self.submit(opcode::RecvMulti::new(fd, GROUP).build(), receive_op);
                 }
@@ -185,7 +186,8 @@ impl Uring {
     pub(super) fn unpark(&mut self) -> bool {
         let mut room = self.buffers.available();
         while room > 0 {
-            let Some(id) = self.parked.pop_front() else {
+            let next = self.starved.pop_front();
+            let Some(id) = next.or_else(|| self.parked.pop_front()) else {
                 return false;
             };
             if let Some(connection) = self.table.any_mut(id)
@@ -196,7 +198,7 @@ impl Uring {
                 room -= 1;
             }
         }
-        !self.parked.is_empty() && self.buffers.available() > 0
+        !(self.starved.is_empty() && self.parked.is_empty()) && self.buffers.available() > 0
     }
 
     /// Ends the pauses that are over; returns when the next one is.

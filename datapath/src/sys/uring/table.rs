@@ -60,6 +60,8 @@ impl Sending {
 pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) receive: Receive,
+    /// Bytes came since the receive was armed.
+    pub(super) received: bool,
     /// The shard wants to receive: not paused.
     pub(super) receive_wanted: bool,
     pub(super) send: Option<Sending>,
@@ -78,6 +80,7 @@ impl Connection {
         Self {
             socket,
             receive: Receive::Idle,
+            received: false,
             receive_wanted: true,
             send: None,
             connect: None,
