@@ -3,6 +3,8 @@
 //! `cargo bench -p bench` runs them all; each file of `benches/` is one layer. This crate holds what
 //! they share, [`fixtures`], and what everything is judged against, [`floor`].
 
+pub mod cost;
+
 pub mod fixtures;
 
 pub mod floor;

@@ -1,8 +1,10 @@
 //! Measurements that are programs of their own: `cargo run --release -p bench -- floor`.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bench::cost;
 use bench::floor::{self, Options};
 use clap::{Parser, Subcommand};
 use datapath::time::Duration;
@@ -35,31 +37,55 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Instructions and cache lines that a packet costs the gateway, counted under valgrind.
+    Cost {
+        /// Only the cases whose name has this in it.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+        /// Runs the named case here and marks what is to be counted.
+        #[arg(long, hide = true, requires = "only")]
+        marked: bool,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Floor {
-        rounds,
-        slice,
-        only,
-        apart,
-        json,
-    } = Flags::parse().command;
-    let options = Options {
-        rounds,
-        slice: Duration::from_millis(slice),
-        only,
-        apart,
+    let run = match Flags::parse().command {
+        Command::Floor {
+            rounds,
+            slice,
+            only,
+            apart,
+            json,
+        } => {
+            let options = Options {
+                rounds,
+                slice: Duration::from_millis(slice),
+                only,
+                apart,
+            };
+            floor::run(&options).and_then(|report| {
+                print!("{report}");
+                json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
+            })
+        }
+        Command::Cost { only, marked } => run_cost(only.as_deref(), marked),
     };
-    let run = floor::run(&options).and_then(|report| {
-        print!("{report}");
-        json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
-    });
     match run {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("floor: {error}");
+            eprintln!("bench: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_cost(only: Option<&str>, is_marked: bool) -> io::Result<()> {
+    if is_marked {
+        let named = cost::CASES.iter().find(|case| Some(case.name) == only);
+        let case = named.ok_or_else(|| io::Error::other("there is no such case"))?;
+        cost::run_marked(*case);
+    } else {
+        print!("{}", cost::run(only)?);
+    }
+    Ok(())
 }

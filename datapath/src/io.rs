@@ -171,6 +171,12 @@ pub trait Io {
     /// Undoes [`Io::pause_receive`].
     fn resume_receive(&mut self, connection: ConnectionId);
 
+    /// The kernel shall take no more of a send while it holds `bytes` of this connection that were
+    /// not sent yet (TCP_NOTSENT_LOWAT): what it holds can no longer be dropped or overtaken. A hint.
+    fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
+        let _ = (connection, bytes);
+    }
+
     /// Sends FIN after what is under way; receiving goes on.
     fn shutdown(&mut self, connection: ConnectionId);
 

@@ -80,10 +80,13 @@ pub(crate) async fn open_tun(config: &Config, queues: usize) -> Result<Tun, Host
         offload: config.network.offload,
         ..TunConfig::default()
     })?;
-    let offloads = config.network.offload.then_some(Offloads {
+    let offloads = device.offload.then_some(Offloads {
         tcp: true,
         udp: device.udp_offload,
     });
+    if let Some(lack) = lack(config.network.offload, offloads) {
+        tracing::warn!("{lack}");
+    }
     let mut made = vec![format!(
         "device {} with {queues} queue{}, MTU {}",
         device.name,
@@ -102,6 +105,23 @@ pub(crate) async fn open_tun(config: &Config, queues: usize) -> Result<Tun, Host
         made,
         index: device.index,
     })
+}
+
+/// What the TUN was asked for and the kernel does not have; the gateway works without.
+fn lack(wanted: bool, offloads: Option<Offloads>) -> Option<&'static str> {
+    match offloads {
+        _ if !wanted => None,
+        None => Some(
+            "the kernel refuses superpackets at the TUN (TUNSETOFFLOAD: EINVAL): packets cross it one by one, \
+             at thirteen times the cost of bulk; cure: Linux 6.1 or newer without a filter on that call, \
+             or network.offload = false",
+        ),
+        Some(Offloads { udp: false, .. }) => Some(
+            "the kernel has no UDP superpackets at the TUN (USO): UDP crosses it packet by packet; \
+             cure: Linux 6.2 or newer",
+        ),
+        Some(Offloads { udp: true, .. }) => None,
+    }
 }
 
 /// Gives the device its addresses and routes again, those that it has lost.

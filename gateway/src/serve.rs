@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{InsideKind, Snapshot};
+use crate::driver::Announcer;
 use crate::host::{self, HostError};
 use crate::inside::{Change, Inside};
 use crate::owner::{Control, FromShard, ToShard};
@@ -116,6 +117,7 @@ struct Gateway {
     /// How connections find their shard, in words; and whether that is the better way.
     spread: (String, bool),
     shards: Shards,
+    drivers: Announcer,
     ready: usize,
     stopped: usize,
     failure: Option<ServeError>,
@@ -194,6 +196,7 @@ impl Gateway {
             inside: tun,
             spread,
             shards,
+            drivers: Announcer::default(),
             ready: 0,
             stopped: 0,
             failure: None,
@@ -381,9 +384,11 @@ impl Gateway {
                 }
                 FromShard::Ready {
                     shard,
+                    driver,
                     features,
                     waker,
                 } => {
+                    self.drivers.announce(driver);
                     tracing::info!(shard, "shard ready: {features}");
                     self.shards.set_waker(shard, waker);
                     self.ready += 1;

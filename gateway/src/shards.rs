@@ -1,4 +1,4 @@
-//! Starts the shards: listeners, TUN queues, rings and threads. The one place that knows how.
+//! Starts the shards: listeners, TUN queues, drivers and threads. The one place that knows how.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -21,10 +21,10 @@ use datapath::sstp;
 use datapath::sstp::binding::HashBitmask;
 use datapath::sys::affinity;
 use datapath::sys::copy_and_sum;
+use datapath::sys::driver::{Choice, Config as DriverConfig, Driver};
 use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::socket::{ListenGroup, ListenOptions, NotByCpu, listen_group};
 use datapath::sys::thread::spawn_shard;
-use datapath::sys::uring::{Config as RingConfig, Uring};
 use datapath::tls::{RecordLayerKind, ServerGeneration, TlsOptions, Version};
 use tokio::sync::Notify;
 
@@ -89,7 +89,7 @@ pub(crate) const fn fixed_memory(shards: usize) -> usize {
 
 /// Descriptors that the process opens at most.
 pub(crate) fn descriptors_needed(config: &Config, shards: usize) -> u64 {
-    // A shard: ring, eventfd, TUN queue, listeners; the rest is files and the control plane's.
+    // A shard: ring or epoll, eventfd, TUN queue, listeners; the rest is files and the control plane's.
     let fixed = 64 + shards * (4 + config.listen.len());
     u64::from(config.limits.sessions) + u64::from(config.limits.handshakes) + fixed as u64
 }
@@ -272,12 +272,13 @@ pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartEr
                 mailboxes: Arc::clone(&mailboxes),
                 published: Arc::clone(&published),
             },
-            ring: RingConfig {
+            choice: crate::driver::choice(config.driver),
+            io: DriverConfig {
                 connections: u32::try_from(connections).unwrap_or(u32::MAX).min(1 << 24),
                 receive_buffers: RECEIVE_BUFFERS,
                 listeners,
                 tun,
-                ..RingConfig::default()
+                ..DriverConfig::default()
             },
             owner: ShardOwner::new(
                 index,
@@ -340,7 +341,8 @@ fn ranges(pools: &[Pool]) -> Vec<Range> {
 /// All that goes to a shard's thread.
 struct Plan {
     config: ShardConfig,
-    ring: RingConfig,
+    choice: Choice,
+    io: DriverConfig,
     owner: ShardOwner,
     to_control: Sender<FromShard>,
     news: Arc<Notify>,
@@ -356,8 +358,8 @@ impl Plan {
             to_control: self.to_control,
             news: self.news,
         };
-        let ring = match Uring::new(self.ring) {
-            Ok(ring) => ring,
+        let driver = match Driver::open(self.choice, self.io) {
+            Ok(driver) => driver,
             Err(error) => {
                 last_word.error = Some(error.to_string());
                 return;
@@ -378,14 +380,15 @@ impl Plan {
             Inside::ClientTun => "client's TUN",
             Inside::Owner => "owner",
         };
-        let features = format!("{place}, io_uring {:?}, {inside}", ring.rung());
-        let waker = ring.waker();
+        let features = format!("{place}, {inside}");
+        let waker = driver.waker();
         last_word.tell(FromShard::Ready {
             shard,
+            driver: driver.describe(),
             features,
             waker,
         });
-        let mut serving = Shard::new(ring, self.owner, SystemEntropy, self.config);
+        let mut serving = Shard::new(driver, self.owner, SystemEntropy, self.config);
         last_word.error = serving.run().err().map(|error| error.to_string());
     }
 }

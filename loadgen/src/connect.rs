@@ -16,14 +16,15 @@ use datapath::shard::route::Directory;
 use datapath::shard::{self, Inside, Shard};
 use datapath::sstp::Timing;
 use datapath::sys::copy_and_sum;
+use datapath::sys::driver::{self, Choice, Driver};
 use datapath::sys::entropy::SystemEntropy;
-use datapath::sys::uring::{self, Uring};
+use datapath::sys::uring::Rung;
 use datapath::tls::{TlsOptions, Version};
 use rustls_pki_types::ServerName;
 use zeroize::Zeroizing;
 
 use crate::client::{Client, Notice, Outcome, Plan};
-use crate::flags::{Connect, Method, Password, TlsVersion};
+use crate::flags::{self, Connect, Method, Password, TlsVersion};
 use crate::report::{self, Report, Subject};
 use crate::trust::Trust;
 use crate::tun;
@@ -129,14 +130,15 @@ fn session(
         tun::open(name, flags.mtu, !flags.no_offload).map_err(|why| Stop::Failed(why.to_string()))
     });
     let (interface, queue) = interface.transpose()?.unzip();
-    let driver = Uring::new(uring::Config {
+    let config = driver::Config {
         submission_entries: RING_ENTRIES,
         receive_buffers: RECEIVE_BUFFERS,
         connections: 1,
         tun: queue,
-        ..uring::Config::default()
-    })
-    .map_err(|why| Stop::Failed(why.to_string()))?;
+        ..driver::Config::default()
+    };
+    let driver =
+        Driver::open(choice(flags.driver), config).map_err(|why| Stop::Failed(why.to_string()))?;
     let config = shard::Config {
         index: 0,
         connections_max: 1,
@@ -221,6 +223,14 @@ fn host_header(name: &str) -> String {
     match name.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
         _ => name.to_owned(),
+    }
+}
+
+const fn choice(driver: flags::Driver) -> Choice {
+    match driver {
+        flags::Driver::Auto => Choice::Auto,
+        flags::Driver::IoUring => Choice::IoUring(Rung::NoArray),
+        flags::Driver::Epoll => Choice::Epoll,
     }
 }
 

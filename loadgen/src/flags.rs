@@ -138,6 +138,10 @@ pub(crate) struct Connect {
     #[arg(long, requires = "tun")]
     pub(crate) no_offload: bool,
 
+    /// Do the I/O with this; auto is io_uring where this host allows it.
+    #[arg(long, value_enum, value_name = "DRIVER", default_value = "auto")]
+    pub(crate) driver: Driver,
+
     /// Print one JSON object at the end, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
@@ -167,6 +171,18 @@ pub(crate) enum Method {
     ChapMd5,
     /// The password itself, protected by TLS alone.
     Pap,
+}
+
+/// What waits for the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Driver {
+    /// io_uring where this host allows it, else epoll.
+    Auto,
+    /// io_uring or nothing.
+    #[value(name = "io_uring")]
+    IoUring,
+    /// epoll, whatever else there is.
+    Epoll,
 }
 
 /// A version of TLS.

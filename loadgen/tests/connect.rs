@@ -10,7 +10,7 @@ use datapath::time::Duration;
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use serde_json::Value;
 
-use support::{NAME, PASSWORD, Server, USER, Wishes};
+use support::{NAME, PASSWORD, Server, USER, Wishes, driver};
 
 fn loadgen() -> Command {
     Command::new(env!("CARGO_BIN_EXE_loadgen"))
@@ -34,6 +34,8 @@ fn connect_as(server: &Server, password: &str, flags: &[&str]) -> Output {
             password,
             "--interval",
             "0.01",
+            "--driver",
+            &driver(),
         ])
         .arg("--ca")
         .arg(&server.ca)
@@ -288,6 +290,7 @@ fn nobody_listens_or_nothing_like_tls_answers() {
         let output = loadgen()
             .args(["connect", &address, "--user", USER, "--password", PASSWORD])
             .args(["--insecure-accept-any-certificate", "--json"])
+            .args(["--driver", &driver()])
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(1));

@@ -98,6 +98,7 @@ impl Gateway {
         let mut command = self.namespace.command(binary("loadgen"));
         command.args(["connect", SERVER, "--server-name", "gateway.test"]);
         command.args(["--user", USER, "--password", password, "--json"]);
+        command.args(["--driver", &driver()]);
         command.arg("--ca").arg(self.dir.path().join("ca.pem"));
         command.args(flags).stdout(Stdio::piped());
         command
@@ -149,6 +150,7 @@ handshakes = 100
 
 [shards]
 count = 2
+driver = "DRIVER"
 
 [log]
 format = "json"

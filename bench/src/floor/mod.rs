@@ -18,9 +18,9 @@ mod meter;
 mod pump;
 mod record;
 mod report;
-mod rig;
+pub(crate) mod rig;
 mod socket;
-mod traffic;
+pub(crate) mod traffic;
 mod tun;
 
 use std::io;

@@ -13,9 +13,9 @@ use datapath::sys::namespace;
 use datapath::sys::tun::{self, TunConfig};
 
 /// The client inside the tunnel.
-pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Whom it talks to.
-pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 /// Of both devices.
 pub(super) const MTU: u16 = 1400;
 /// A burst must find room in a device whole.

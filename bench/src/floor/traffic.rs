@@ -14,14 +14,14 @@ const UDP: u8 = 17;
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     Uplink,
     Downlink,
 }
 
 /// What the packets of a burst are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Segments of one flow, each the next one's neighbour.
     Tcp,
     /// Datagrams of one flow.
@@ -35,7 +35,7 @@ pub(super) enum Kind {
 /// # Panics
 ///
 /// If `len` has no room for headers, or there are more packets than ports or numbers.
-pub(super) fn packets(kind: Kind, direction: Direction, len: usize, count: usize) -> Vec<Vec<u8>> {
+pub(crate) fn packets(kind: Kind, direction: Direction, len: usize, count: usize) -> Vec<Vec<u8>> {
     let packet = |number| packet(kind, direction, len, number);
     (0..count).map(packet).collect()
 }
@@ -95,13 +95,13 @@ fn packet(kind: Kind, direction: Direction, len: usize, number: usize) -> Vec<u8
 }
 
 /// `packets` as they are written to a TUN, each by itself.
-pub(super) fn plain(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn plain(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let with_header = |packet: &Vec<u8>| [&[0; VNET_HEADER_LEN], packet.as_slice()].concat();
     packets.iter().map(with_header).collect()
 }
 
 /// `packets` as they are written to a TUN, merged into as few as can be.
-pub(super) fn merged(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn merged(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut merge = Merge::new(Offloads {
         tcp: true,
         udp: true,

@@ -25,6 +25,12 @@ pub mod policy;
 
 pub mod transmit;
 
+pub mod queue;
+
+mod codel;
+
+mod pace;
+
 mod settings;
 
 mod tunnel;
@@ -40,6 +46,7 @@ mod handover;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use codel::Parameters as QueueLimits;
 pub use handover::{Exported, NotExportable};
 pub use settings::{ClientSettings, Limits, ServerSettings};
 
@@ -47,6 +54,7 @@ use self::event::{
     Addresses, DropReason, EndReason, Ended, Event, Milestone, Milestones, Protection, Traffic,
 };
 use self::policy::{Answer, Policy, Question};
+use self::queue::Shed;
 use self::transmit::{BufferSource, Transmit};
 use self::tunnel::Tunnel;
 use crate::http;
@@ -68,6 +76,16 @@ pub trait Edge: BufferSource {
     fn event(&mut self, event: Event);
     /// A packet was dropped.
     fn dropped(&mut self, reason: DropReason);
+    /// Packets that were counted as sent were dropped while they waited, or marked.
+    fn shed(&mut self, shed: &Shed, taken_back: Traffic) {
+        let _ = taken_back;
+        for _ in 0..shed.late {
+            self.dropped(DropReason::Late);
+        }
+        for _ in 0..shed.evicted {
+            self.dropped(DropReason::QueueFull);
+        }
+    }
     /// Unpredictable bytes.
     fn entropy(&self) -> Self::Entropy;
     /// What copies packets of superpackets.
@@ -319,6 +337,7 @@ impl Session {
         now: Instant,
         edge: &'a mut E,
     ) -> (&'a mut Stage, Context<'a, E>) {
+        self.outside.transmit.set_now(now);
         let context = Context {
             now,
             peer: self.peer,
@@ -359,6 +378,7 @@ impl Session {
 
     /// The kernel is done with the last buffer.
     pub fn sent<E: Edge>(&mut self, now: Instant, result: Result<(), Loss>, edge: &mut E) {
+        self.outside.transmit.set_now(now);
         self.outside.transmit.sent();
         match result {
             Err(loss) => self.receive_ended(loss, edge),
@@ -481,7 +501,10 @@ impl Session {
                 return None;
             }
         }
-        match self.outside.next_buffer(edge) {
+        self.outside.transmit.set_now(now);
+        let next = self.outside.next_buffer(&self.role.limits().queue, edge);
+        self.account_for_shed(edge);
+        match next {
             Ok(buffer) => buffer,
             Err(error) => {
                 self.cut(EndReason::TlsFailed, Some(error.to_string()), edge);
@@ -500,6 +523,41 @@ impl Session {
     #[must_use]
     pub fn has_full_buffer(&self) -> bool {
         self.outside.transmit.has_full()
+    }
+
+    /// Takes what was dropped while it waited out of what was sent.
+    fn account_for_shed<E: Edge>(&mut self, edge: &mut E) {
+        let shed = self.outside.transmit.take_shed();
+        if shed == Shed::default() {
+            return;
+        }
+        let (packets, bytes) = (shed.late + shed.evicted, shed.bytes);
+        let taken_back = match self.role {
+            Role::Server(_) => Traffic {
+                downlink_packets: packets,
+                downlink_bytes: bytes,
+                ..Traffic::default()
+            },
+            Role::Client(_) => Traffic {
+                uplink_packets: packets,
+                uplink_bytes: bytes,
+                ..Traffic::default()
+            },
+        };
+        self.ledger.traffic.take_back(taken_back);
+        edge.shed(&shed, taken_back);
+    }
+
+    /// The number of unsent bytes that the kernel shall hold of this connection, if that has
+    /// changed.
+    pub const fn take_unsent_limit(&mut self) -> Option<usize> {
+        self.outside.transmit.take_unsent_limit()
+    }
+
+    /// Users' packets that wait to be sent.
+    #[must_use]
+    pub fn waiting_count(&self) -> usize {
+        self.outside.transmit.waiting_count()
     }
 
     /// What the shard must do now.
@@ -587,7 +645,11 @@ impl Session {
 
 impl Outside {
     /// What goes out next: TLS's own bytes before any data.
-    fn next_buffer<E: Edge>(&mut self, edge: &mut E) -> Result<Option<SendBuffer>, tls::Error> {
+    fn next_buffer<E: Edge>(
+        &mut self,
+        limits: &QueueLimits,
+        edge: &mut E,
+    ) -> Result<Option<SendBuffer>, tls::Error> {
         if let Some(tls) = self.tls.as_mut()
             && tls.has_pending_output()
         {
@@ -603,7 +665,7 @@ impl Outside {
             }));
         }
         match self.tls.as_mut() {
-            Some(tls) if self.transmit.has_pending() => self.transmit.flush(tls, edge),
+            Some(tls) if self.transmit.has_pending() => self.transmit.flush(tls, limits, edge),
             _ => Ok(None),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
 
+use super::codel::Parameters as QueueLimits;
 use crate::http::ProbeAnswer;
 use crate::ppp::link::{AuthenticateeConfig, AuthenticatorConfig};
 use crate::sstp;
@@ -30,6 +31,8 @@ pub struct Limits {
     pub setup: Duration,
     /// From the wish to end politely to the cut.
     pub drain: Duration,
+    /// How long packets may wait to be sent.
+    pub queue: QueueLimits,
 }
 
 impl Default for Limits {
@@ -41,6 +44,7 @@ impl Default for Limits {
             call: Duration::from_secs(10),
             setup: Duration::from_secs(120),
             drain: Duration::from_secs(5),
+            queue: QueueLimits::default(),
         }
     }
 }

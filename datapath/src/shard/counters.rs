@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::Histograms;
 use crate::session::event::{DropReason, EndReason, Traffic};
+use crate::session::queue::Shed;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -89,6 +90,8 @@ counters! {
     superpackets_refused,
     /// Superpackets read from the TUN.
     superpackets_read,
+    /// Packets that were marked as having met congestion while they waited (RFC 3168).
+    marked_packets,
 }
 
 const TOTALS: usize = Totals::NAMES.len();
@@ -145,6 +148,23 @@ impl Counters {
         self.totals.uplink_bytes += traffic.uplink_bytes;
         self.totals.downlink_packets += traffic.downlink_packets;
         self.totals.downlink_bytes += traffic.downlink_bytes;
+    }
+
+    /// Counts what was dropped or marked while it waited; it had been counted as carried.
+    pub fn shed(&mut self, shed: &Shed, taken_back: Traffic) {
+        self.drops[DropReason::Late as usize] += shed.late;
+        self.drops[DropReason::QueueFull as usize] += shed.evicted;
+        let totals = &mut self.totals;
+        totals.marked_packets += shed.marked;
+        totals.uplink_packets -= taken_back.uplink_packets;
+        totals.uplink_bytes -= taken_back.uplink_bytes;
+        totals.downlink_packets -= taken_back.downlink_packets;
+        totals.downlink_bytes -= taken_back.downlink_bytes;
+    }
+
+    /// Counts the packets that still waited when their session ended.
+    pub const fn left_behind(&mut self, count: usize) {
+        self.drops[DropReason::Ended as usize] += count as u64;
     }
 
     /// Copies everything to where other threads read it.

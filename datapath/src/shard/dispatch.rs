@@ -334,7 +334,11 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
     /// Sends what the touched sessions have, and buries the dead.
     pub(super) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.core.dirty);
-        for &connection in &dirty {
+        // Whoever is last to be sealed waits for all others, so each turn begins with another one.
+        let turns = usize::try_from(self.core.counters.totals.turns).unwrap_or(0);
+        let first = turns.checked_rem(dirty.len()).unwrap_or(0);
+        let (last, first) = dirty.split_at(first);
+        for &connection in first.iter().chain(last) {
             self.settle(connection);
         }
         dirty.clear();
@@ -353,6 +357,9 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         };
         entry.is_dirty = false;
         while send(entry, connection, now, &mut edge) {}
+        if let Some(bytes) = entry.session.take_unsent_limit() {
+            edge.io.set_unsent_limit(connection, bytes);
+        }
         let disposition = entry.session.disposition();
         let deadline = entry.session.next_timeout();
         let addresses = if entry.session.is_up() {
@@ -398,6 +405,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             Disposition::Close { reset } => {
                 core.timers.clear(connection.slot);
                 if let Some(mut entry) = core.table.remove(connection) {
+                    core.counters.left_behind(entry.session.waiting_count());
                     while let Some(buffer) = entry.session.release_buffer() {
                         core.pool.give(buffer);
                     }

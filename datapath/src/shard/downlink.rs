@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::owner::Owner;
-use super::{Inside, Shard, TUN_BURST_MAX};
+use super::{Inside, Shard, TUN_BURST_LEN_MAX, TUN_BURST_MAX};
 use crate::io::{Io, TunRead};
 use crate::ip::offload::{VNET_HEADER_LEN, VnetHeader};
 use crate::output::Entropy;
@@ -31,13 +31,18 @@ fn source(packet: &[u8]) -> Option<IpAddr> {
 }
 
 impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
-    /// Reads a burst from the TUN.
+    /// Reads a burst from the TUN: until it is empty or the connections have waited long enough.
     pub(super) fn read_inside(&mut self) {
         let mut buffer = std::mem::take(&mut self.packet);
         self.core.tun_pending = true;
+        let mut burst_len = 0;
         for _ in 0..TUN_BURST_MAX {
+            if burst_len >= TUN_BURST_LEN_MAX {
+                break;
+            }
             match self.io.tun_read(&mut buffer) {
                 TunRead::Packet(len) => {
+                    burst_len += len;
                     if let Some(bytes) = buffer.get_mut(..len) {
                         self.deliver(bytes, true);
                     }

@@ -10,8 +10,9 @@ use crate::io::{Io, SendBuffer};
 use crate::ip::checksum::CopyAndSum;
 use crate::output::Entropy;
 use crate::session::Edge;
-use crate::session::event::{DropReason, Event};
+use crate::session::event::{DropReason, Event, Traffic};
 use crate::session::policy::Question;
+use crate::session::queue::{FlowQueue, Shed};
 use crate::session::transmit::BufferSource;
 use crate::time::Instant;
 
@@ -95,6 +96,22 @@ impl<I, O, N> BufferSource for ShardEdge<'_, I, O, N> {
     fn small(&mut self) -> SendBuffer {
         self.pool.small()
     }
+
+    fn large_beside(&mut self, held: usize) -> Option<SendBuffer> {
+        self.pool.large_beside(held)
+    }
+
+    fn give_back(&mut self, buffer: SendBuffer) {
+        self.pool.give(buffer);
+    }
+
+    fn queue(&mut self) -> Box<FlowQueue> {
+        self.pool.queue()
+    }
+
+    fn give_queue(&mut self, queue: Box<FlowQueue>) {
+        self.pool.give_queue(queue);
+    }
 }
 
 impl<I: Io, O: Owner, N: Entropy + Clone> Edge for ShardEdge<'_, I, O, N> {
@@ -139,6 +156,10 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Edge for ShardEdge<'_, I, O, N> {
 
     fn dropped(&mut self, reason: DropReason) {
         self.counters.dropped(reason);
+    }
+
+    fn shed(&mut self, shed: &Shed, taken_back: Traffic) {
+        self.counters.shed(shed, taken_back);
     }
 
     fn entropy(&self) -> N {

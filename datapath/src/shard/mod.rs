@@ -65,6 +65,9 @@ use crate::time::{Duration, Instant};
 /// Packets read from the TUN in one turn, at most, so that connections are not starved.
 const TUN_BURST_MAX: usize = 256;
 
+/// Bytes read from the TUN in one turn, at most (but for the last packet): about 100 µs of work.
+const TUN_BURST_LEN_MAX: usize = 1 << 20;
+
 /// Counters are published this often.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -244,6 +247,11 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
     /// Whether every send buffer is back in the pool.
     pub const fn is_whole(&self) -> bool {
         self.core.pool.large_left() == self.core.config.send_buffers
+    }
+
+    /// Send buffers that are with sessions or the driver now.
+    pub const fn send_buffers_lent(&self) -> usize {
+        self.core.config.send_buffers - self.core.pool.large_left()
     }
 
     /// The driver, for what only its kind can answer.

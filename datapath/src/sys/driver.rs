@@ -262,22 +262,17 @@ struct Description<'a>(&'a Driver);
 
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = matches!(self.0.why, Why::Wanted);
-        match self.0.rung() {
-            Some(rung) => {
-                write!(f, "io_uring, {rung}")?;
-                if wanted {
-                    f.write_str("; the configuration demands it")?;
-                }
-            }
-            None => f.write_str("epoll")?,
+        match &self.0.kind {
+            Kind::Uring(uring) => write!(f, "io_uring, {}", uring.rung())?,
+            Kind::Epoll(epoll) if epoll.has_nanoseconds() => f.write_str("epoll")?,
+            Kind::Epoll(_) => f.write_str(
+                "epoll with deadlines to the millisecond (no epoll_pwait2, Linux 5.11)",
+            )?,
         }
         match &self.0.why {
             Why::Fallback(why) => write!(f, ", because {why}"),
-            Why::Wanted if self.0.rung().is_none() => {
-                f.write_str(", because the configuration demands it")
-            }
-            Why::Wanted | Why::Best => Ok(()),
+            Why::Wanted => f.write_str(", because the configuration demands it"),
+            Why::Best => Ok(()),
         }
     }
 }

@@ -232,6 +232,11 @@ impl Epoll {
         self.counters
     }
 
+    /// Whether deadlines are kept to the nanosecond (`epoll_pwait2`); else to the millisecond after them.
+    pub(super) const fn has_nanoseconds(&self) -> bool {
+        self.poll.has_nanoseconds()
+    }
+
     /// Connections it holds, with those whose last send is still under way.
     #[must_use]
     pub fn connection_count(&self) -> usize {

@@ -57,4 +57,7 @@ pub mod alloc;
 
 pub mod limits;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod seccomp;
+
 pub mod terminal;

@@ -12,6 +12,9 @@
 //! only by [`Network::advance`], to the nearest event or deadline. Faults are drawn from the
 //! network's seed.
 //!
+//! A direction of a connection may have a rate ([`SimIo::set_rate`]); then its sender's kernel takes no
+//! more while it holds the unsent limit, and goes on when half of that is gone, as Linux does.
+//!
 //! Limits: a direction of a connection holds 256 KiB that were sent and not yet received.
 
 mod network;
@@ -233,6 +236,18 @@ impl SimIo {
         self.network.state().starve(self.host, errno);
     }
 
+    /// From now on the path takes so many bytes a second of what this end sends; `None`: any number.
+    pub fn set_rate(&self, connection: ConnectionId, bytes_per_second: Option<u64>) {
+        let mut state = self.network.state();
+        state.set_rate(self.host, connection, bytes_per_second);
+    }
+
+    /// The program at this end stops reading (or begins to again), whatever its shard wants.
+    pub fn stall(&self, connection: ConnectionId, stalled: bool) {
+        let mut state = self.network.state();
+        state.want_receive(self.host, connection, !stalled);
+    }
+
     /// Breaks one connection, as its path would.
     pub fn break_connection(&self, connection: ConnectionId, loss: Loss) {
         self.network
@@ -282,6 +297,11 @@ impl Io for SimIo {
         self.network
             .state()
             .want_receive(self.host, connection, true);
+    }
+
+    fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
+        let mut state = self.network.state();
+        state.set_unsent_limit(self.host, connection, bytes);
     }
 
     fn shutdown(&mut self, connection: ConnectionId) {

@@ -63,6 +63,7 @@ pub(super) fn check(draft: &Draft, pools: &[Pool], report: &mut Report) -> Optio
         limits: draft.limits.clone(),
         timeouts: draft.timeouts.clone(),
         shards: draft.shards.as_ref().map(|shards| shards.value),
+        driver: draft.driver,
         log: draft.log,
     })
     .filter(|_| !report.has_errors())

@@ -25,7 +25,9 @@ use datapath::services::Profile;
 use ipnet::{Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
-pub(crate) use names::{InsideKind, LogFormat, LogLevel, Method, RecordLayer, TlsVersion};
+pub(crate) use names::{
+    DriverKind, InsideKind, LogFormat, LogLevel, Method, RecordLayer, TlsVersion,
+};
 pub(crate) use reader::{Placed, Section};
 
 use crate::diagnostics::Report;
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) timeouts: Timeouts,
     /// How many shards; `None`: one a CPU that we may use.
     pub(crate) shards: Option<u16>,
+    /// `shards.driver`
+    pub(crate) driver: DriverKind,
     pub(crate) log: Log,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
-use super::names::{InsideKind, LogFormat, LogLevel, Method, RecordLayer, TlsVersion};
+use super::names::{DriverKind, InsideKind, LogFormat, LogLevel, Method, RecordLayer, TlsVersion};
 use super::reader::{Placed, Section};
 use super::{Limits, Log, Timeouts};
 use crate::diagnostics::Report;
@@ -37,6 +37,7 @@ pub(super) struct Draft {
     pub(super) sessions_place: Option<Range<usize>>,
     pub(super) timeouts: Timeouts,
     pub(super) shards: Option<Placed<u16>>,
+    pub(super) driver: DriverKind,
     pub(super) log: Log,
 }
 
@@ -134,6 +135,13 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
 
     let mut shards = root.section("shards", report);
     let count = shards.integer("count", 1..=256, report);
+    let driver = word(
+        &mut shards,
+        "driver",
+        DriverKind::Auto,
+        DriverKind::wanted(),
+        report,
+    );
     shards.finish(report);
 
     let mut log = root.section("log", report);
@@ -170,6 +178,7 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
         sessions_place,
         timeouts,
         shards: count,
+        driver,
         log: Log { format, level },
     }
 }

@@ -91,6 +91,7 @@ fn a_good_configuration_is_taken_and_its_defaults_hold() {
     assert_eq!(config.auth.methods, [Method::MsChapV2, Method::Eap]);
     assert_eq!(config.tls.min_version, TlsVersion::V12);
     assert_eq!(config.tls.record_layer, RecordLayer::Own);
+    assert_eq!(config.driver, DriverKind::Auto);
     assert_eq!(config.network.mtu, 1400);
     assert!(!config.network.client_to_client);
     let pool = config.pools[0].v4.unwrap();
@@ -342,6 +343,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "too many shards",
         "[network]",
         "[shards]\ncount = 257\n[network]",
+    ),
+    (
+        "unknown driver",
+        "[network]",
+        "[shards]\ndriver = \"iouring\"\n[network]",
     ),
     (
         "unknown log format",

@@ -51,6 +51,8 @@ pub(crate) enum FromShard {
     /// The shard serves; what it stands on, in words, and how to wake it.
     Ready {
         shard: u16,
+        /// Which driver it got, and why.
+        driver: String,
         features: String,
         waker: Waker,
     },

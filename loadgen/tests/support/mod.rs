@@ -27,9 +27,10 @@ use datapath::shard::route::Directory;
 use datapath::shard::{self, Commands, Inside, Owner, SessionId, Shard};
 use datapath::sstp::Timing;
 use datapath::sstp::binding::HashBitmask;
+use datapath::sys::driver::{self, Choice, Driver};
 use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::socket::{self, ListenOptions};
-use datapath::sys::uring::{self, Uring};
+use datapath::sys::uring::Rung;
 use datapath::time::{Duration, Instant};
 use datapath::tls::{ServerGeneration, TlsOptions};
 use rcgen::{
@@ -41,6 +42,11 @@ use rustls_pki_types::PrivateKeyDer;
 pub(crate) const NAME: &str = "vpn.example";
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "clientPass";
+
+/// Which driver both ends of a test have; `tests/run` runs them with each.
+pub(crate) fn driver() -> String {
+    std::env::var("SSTP_GW_DRIVER").unwrap_or_else(|_| "auto".to_owned())
+}
 
 /// What the server is to be like.
 #[derive(Debug)]
@@ -114,14 +120,20 @@ impl Server {
         };
         let (send_waker, receive_waker) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let driver = Uring::new(uring::Config {
+            let config = driver::Config {
                 submission_entries: 64,
                 receive_buffers: 8,
                 connections: 8,
                 listeners: vec![listener],
-                ..uring::Config::default()
-            })
-            .unwrap();
+                ..driver::Config::default()
+            };
+            let choice = match driver().as_str() {
+                "auto" => Choice::Auto,
+                "io_uring" => Choice::IoUring(Rung::NoArray),
+                "epoll" => Choice::Epoll,
+                other => panic!("SSTP_GW_DRIVER={other}: auto, io_uring or epoll"),
+            };
+            let driver = Driver::open(choice, config).unwrap();
             send_waker.send(driver.waker()).unwrap();
             let config = shard::Config {
                 index: 0,

@@ -99,12 +99,19 @@ impl Poll {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self {
+        let mut poll = Self {
             // SAFETY: just made, and owned by nobody else.
             epoll: unsafe { OwnedFd::from_raw_fd(fd) },
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX].into_boxed_slice(),
             has_nanoseconds: true,
-        })
+        };
+        poll.wait(Some(Duration::ZERO))?;
+        Ok(poll)
+    }
+
+    /// Whether deadlines are kept to the nanosecond; else to the millisecond after them.
+    pub(super) const fn has_nanoseconds(&self) -> bool {
+        self.has_nanoseconds
     }
 
     pub(super) fn add(

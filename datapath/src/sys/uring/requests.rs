@@ -137,6 +137,15 @@ impl Io for Uring {
         }
     }
 
+    fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
+        if let Some(live) = self.table.live_mut(connection)
+            && let Ok(bytes) = u32::try_from(bytes)
+        {
+            // What fails on a connection that is lost is told by receiving.
+            let _ = live.socket.set_tcp_notsent_lowat(bytes);
+        }
+    }
+
     fn shutdown(&mut self, connection: ConnectionId) {
         if let Some(live) = self.table.live_mut(connection) {
             if live.send.is_some() {
