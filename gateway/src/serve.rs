@@ -1,7 +1,6 @@
 //! The gateway at work: starts everything, answers the shards, and ends in order.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,7 +149,7 @@ impl Gateway {
         let listeners = config
             .listen
             .iter()
-            .map(|&address| shards::listen(address, &cpus))
+            .map(|listen| shards::listen(listen, &cpus))
             .collect::<Result<Vec<_>, _>>()?;
         let (tun, inside) = match config.network.inside {
             InsideKind::Reflector => (None, InsideKind::Reflector),
@@ -304,7 +303,7 @@ impl Gateway {
             .config
             .listen
             .iter()
-            .map(SocketAddr::to_string)
+            .map(|listen| listen.address.to_string())
             .collect();
         tracing::info!(listen = listen.join(" "), "serving");
     }

@@ -12,7 +12,7 @@ use datapath::io::{Io as _, Steering, Waker};
 use datapath::ip::offload::merge::Offloads;
 use datapath::ppp::auth::AuthMethod;
 use datapath::ppp::link::AuthenticatorConfig;
-use datapath::session::{Limits, ServerSettings};
+use datapath::session::{Limits, QueueLimits, ServerSettings};
 use datapath::shard::counters::Published;
 use datapath::shard::handoff::Mailbox;
 use datapath::shard::route::{Directory, Range};
@@ -23,12 +23,14 @@ use datapath::sys::affinity;
 use datapath::sys::copy_and_sum;
 use datapath::sys::driver::{Choice, Config as DriverConfig, Driver};
 use datapath::sys::entropy::SystemEntropy;
-use datapath::sys::socket::{ListenGroup, ListenOptions, NotByCpu, listen_group};
+use datapath::sys::socket::{
+    ConnectionOptions, ListenGroup, ListenOptions, NotByCpu, listen_group,
+};
 use datapath::sys::thread::spawn_shard;
 use datapath::tls::{RecordLayerKind, ServerGeneration, TlsOptions, Version};
 use tokio::sync::Notify;
 
-use crate::config::{Config, InsideKind, Method, Pool, RecordLayer, Snapshot, TlsVersion};
+use crate::config::{Config, InsideKind, Listen, Method, Pool, RecordLayer, Snapshot, TlsVersion};
 use crate::owner::{FromShard, Outbox, ShardOwner, SourceGate, ToShard};
 
 /// Messages from all shards that may wait for the control plane.
@@ -41,6 +43,11 @@ const HANDOFF_PACKETS: usize = 64;
 const SEND_BUFFERS: usize = 256;
 /// Buffers of 64 KB a shard receives into.
 const RECEIVE_BUFFERS: u16 = 64;
+
+/// Linux' answers to a congestion control that we may not use, and to one that it has not; binding a
+/// port that we may not use is answered with another one.
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
 
 /// Why the shards did not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +64,16 @@ pub(crate) enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         address: SocketAddr,
+        source: io::Error,
+    },
+    #[error(
+        "listener {address} cannot have the congestion control \"{name}\": {source}; to see those of this kernel: \
+             sysctl net.ipv4.tcp_available_congestion_control; one that is not in tcp_allowed_congestion_control \
+             needs CAP_NET_ADMIN"
+    )]
+    Congestion {
+        address: SocketAddr,
+        name: String,
         source: io::Error,
     },
     #[error("TLS cannot be set up: {0}")]
@@ -95,7 +112,8 @@ pub(crate) fn descriptors_needed(config: &Config, shards: usize) -> u64 {
 }
 
 /// Opens the group of listeners of one address, a listener a shard.
-pub(crate) fn listen(address: SocketAddr, cpus: &[usize]) -> Result<ListenGroup, StartError> {
+pub(crate) fn listen(listen: &Listen, cpus: &[usize]) -> Result<ListenGroup, StartError> {
+    let address = listen.address;
     let explain = |source: io::Error| match source.kind() {
         io::ErrorKind::PermissionDenied => StartError::PortNotAllowed(address),
         io::ErrorKind::AddrInUse => StartError::PortInUse(address),
@@ -107,7 +125,25 @@ pub(crate) fn listen(address: SocketAddr, cpus: &[usize]) -> Result<ListenGroup,
     if !(address.is_ipv6() && address.ip().is_unspecified()) {
         TcpListener::bind(address).map_err(explain)?;
     }
-    listen_group(address, cpus, &ListenOptions::default()).map_err(explain)
+    let options = ListenOptions {
+        connection: ConnectionOptions {
+            congestion: listen.congestion.clone(),
+            user_timeout: Some(listen.user_timeout),
+            ..ConnectionOptions::default()
+        },
+        ..ListenOptions::default()
+    };
+    listen_group(address, cpus, &options).map_err(|source| {
+        let refused = matches!(source.raw_os_error(), Some(EPERM | ENOENT));
+        match listen.congestion.clone().filter(|_| refused) {
+            Some(name) => StartError::Congestion {
+                address,
+                name,
+                source,
+            },
+            None => explain(source),
+        }
+    })
 }
 
 /// How connections find their shard, in words; and whether that is the better way.
@@ -186,6 +222,11 @@ pub(crate) fn settings(snapshot: &Snapshot) -> Result<ServerSettings, StartError
         limits: Limits {
             handshake: times.handshake,
             http: times.handshake,
+            queue: QueueLimits {
+                target: config.network.queue_target,
+                // RFC 8289 §4.3: the target is a twentieth of the interval.
+                interval: (20 * config.network.queue_target).max(QueueLimits::default().interval),
+            },
             ..Limits::default()
         },
         probe: ProbeAnswer::default(),

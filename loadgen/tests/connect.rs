@@ -156,6 +156,20 @@ fn without_pings_it_still_connects_and_ends() {
 }
 
 #[test]
+fn a_ping_that_cannot_be_sent_is_a_failure() {
+    let server = Server::start(Wishes::default());
+    let output = connect(&server, &["--json", "--ping-to", "2001:db8::1"]);
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["failure"]["class"], "no-ping");
+    assert_eq!(report["end"]["reason"], "user-request");
+    // Not asked for, nothing is missed.
+    let none = ["--json", "--ping-to", "2001:db8::1", "--ping", "0"];
+    assert_eq!(connect(&server, &none).status.code(), Some(0));
+}
+
+#[test]
 fn a_wrong_password_is_named_as_such() {
     let server = Server::start(Wishes::default());
     for method in ["mschapv2", "eap", "pap"] {

@@ -239,8 +239,10 @@ end_reasons! {
     Replaced = "replaced",
     /// The gateway is stopping.
     Shutdown = "shutdown",
-    /// A limit was reached (sessions, buffers, keys).
+    /// A limit was reached (sessions, buffers).
     Exhausted = "exhausted",
+    /// The TLS keys have protected nearly as much as they may, and cannot be replaced (TLS 1.2).
+    KeysSpent = "keys-spent",
     /// Ended by its own user (client role).
     UserRequest = "user-request",
 }

@@ -323,6 +323,10 @@ impl Session {
         };
         session.ledger.milestones.pass(Milestone::Begun, now);
         let limits = *session.role.limits();
+        session
+            .outside
+            .transmit
+            .set_record_per_packet(limits.record_per_packet);
         let first = match session.role {
             Role::Server(_) => limits.hello.min(limits.handshake),
             Role::Client(_) => limits.handshake,
@@ -505,11 +509,27 @@ impl Session {
         let next = self.outside.next_buffer(&self.role.limits().queue, edge);
         self.account_for_shed(edge);
         match next {
-            Ok(buffer) => buffer,
+            Ok(buffer) => {
+                self.check_keys(now, edge);
+                buffer
+            }
             Err(error) => {
-                self.cut(EndReason::TlsFailed, Some(error.to_string()), edge);
+                self.cut(uplink::end_of(&error), Some(error.to_string()), edge);
                 None
             }
+        }
+    }
+
+    /// Ends the session politely while its key may still seal what that takes. TLS 1.3 does not
+    /// come here: it changes its keys long before.
+    fn check_keys<E: Edge>(&mut self, now: Instant, edge: &mut E) {
+        let is_near = self
+            .outside
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.budget().is_near());
+        if is_near && self.ledger.end.is_none() && matches!(self.stage, Stage::Tunnel(_)) {
+            self.terminate(now, EndReason::KeysSpent, edge);
         }
     }
 

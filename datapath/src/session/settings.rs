@@ -33,6 +33,9 @@ pub struct Limits {
     pub drain: Duration,
     /// How long packets may wait to be sent.
     pub queue: QueueLimits,
+    /// Each packet gets a TLS record of its own, as from Windows and sstpc, instead of sharing records
+    /// with those that go out with it. It costs the peer several times as much; for measuring that.
+    pub record_per_packet: bool,
 }
 
 impl Default for Limits {
@@ -45,6 +48,7 @@ impl Default for Limits {
             setup: Duration::from_secs(120),
             drain: Duration::from_secs(5),
             queue: QueueLimits::default(),
+            record_per_packet: false,
         }
     }
 }
@@ -67,7 +71,7 @@ pub struct ServerSettings {
 }
 
 /// What the client role needs to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// Whom to trust, versions, suites.
     pub tls: Arc<tls::ClientProfile>,

@@ -102,6 +102,9 @@ struct Filling {
     since: Instant,
     /// Users' packets in it.
     data_count: usize,
+    /// Each packet has a record to itself. `records` then has only the last of them, and each
+    /// keeps its length in the room of its own header until it is sealed.
+    apart: bool,
 }
 
 impl Filling {
@@ -117,12 +120,16 @@ impl Filling {
             record_count: 0,
             sealed: 0,
             last_len: 0,
+            apart: false,
         }
     }
 
     /// Finds a place for `len` bytes, in the last record or in a new one behind it.
     fn place(&mut self, len: usize, tls: &tls::Connection) -> Option<usize> {
         let (prefix, suffix) = (tls.prefix_len(), tls.suffix_len());
+        if self.apart {
+            return self.place_apart(len, prefix, suffix);
+        }
         // Behind the packet: the end of its record, and what it takes to part it from the others.
         let behind = suffix + prefix + suffix;
         let last = self.record_count.checked_sub(1);
@@ -176,6 +183,48 @@ impl Filling {
             && self.end(tls) + needed <= self.buffer.bytes.len()
     }
 
+    /// Finds a place in a record of its own behind the others.
+    fn place_apart(&mut self, len: usize, prefix: usize, suffix: usize) -> Option<usize> {
+        let last = self.records.first_mut()?;
+        let start = match self.record_count {
+            0 => 0,
+            _ => last.start + prefix + last.plaintext_len + suffix,
+        };
+        if start + prefix + len + suffix > self.buffer.bytes.len() {
+            return None;
+        }
+        let (_, behind) = self.buffer.bytes.split_at_mut_checked(start)?;
+        *behind.first_chunk_mut()? = u16::try_from(len).ok()?.to_be_bytes();
+        *last = Record {
+            start,
+            plaintext_len: len,
+        };
+        self.record_count = 1;
+        Some(start + prefix)
+    }
+
+    /// Seals the records of packets that were placed apart.
+    fn seal_apart(&mut self, tls: &mut tls::Connection) -> Result<(), tls::Error> {
+        let overhead = tls.prefix_len() + tls.suffix_len();
+        let last = self.records.first().copied().unwrap_or_default();
+        let (mut at, mut end) = (0, 0);
+        while at <= last.start && self.record_count > 0 {
+            let (_, behind) = self.buffer.bytes.split_at_mut(at);
+            let Some(len) = behind.first_chunk().map(|len| u16::from_be_bytes(*len)) else {
+                break;
+            };
+            let whole = usize::from(len) + overhead;
+            if let Some(bytes) = behind.get_mut(..whole) {
+                end = at + tls.seal(bytes, usize::from(len))?;
+                self.sealed += 1;
+            }
+            at += whole;
+        }
+        self.buffer.start = 0;
+        self.buffer.end = end;
+        Ok(())
+    }
+
     /// Moves the last packet out of a record it shares, into one behind it.
     fn part_last(&mut self, prefix: usize, suffix: usize) -> Option<Record> {
         let shared = self.records.get_mut(self.record_count.checked_sub(1)?)?;
@@ -196,6 +245,9 @@ impl Filling {
 
     /// Seals every record where it lies.
     fn seal(&mut self, tls: &mut tls::Connection) -> Result<(), tls::Error> {
+        if self.apart {
+            return self.seal_apart(tls);
+        }
         let (prefix, suffix) = (tls.prefix_len(), tls.suffix_len());
         let alone = self.part_last(prefix, suffix);
         let shared = self.records.iter().take(self.record_count);
@@ -234,6 +286,7 @@ pub struct Transmit {
     /// Control packets that found no room, in order.
     backlog: VecDeque<Vec<u8>>,
     backlog_len: usize,
+    record_per_packet: bool,
 }
 
 /// Where buffers come from; a shard's pool.
@@ -266,6 +319,11 @@ impl Transmit {
     /// It is `now`, until it is told otherwise.
     pub const fn set_now(&mut self, now: Instant) {
         self.now = now;
+    }
+
+    /// Whether each packet gets a record of its own from here on.
+    pub const fn set_record_per_packet(&mut self, record_per_packet: bool) {
+        self.record_per_packet = record_per_packet;
     }
 
     /// Whether a buffer is with the kernel.
@@ -331,7 +389,9 @@ impl Transmit {
         tls: &tls::Connection,
         source: &mut impl BufferSource,
     ) -> Class {
+        // Sorting takes records apart as it finds them; these have another form.
         let backed_up = self.in_flight
+            && !self.record_per_packet
             && self.queue.front().is_some_and(|front| {
                 !self.pace.is_full() || self.now.saturating_since(front.since) >= SORT_AFTER
             });
@@ -398,6 +458,7 @@ impl Transmit {
         let mut at = self.queue.back_mut().and_then(|last| last.place(len, tls));
         if at.is_none() {
             let mut filling = Filling::new(self.next_buffer(class, source)?, self.now);
+            filling.apart = self.record_per_packet;
             at = filling.place(len, tls);
             self.queue.push_back(filling);
         }
@@ -651,6 +712,23 @@ mod tests {
         let buffers = LARGE_MAX * BUFFER_LEN + 2 * SMALL_BUFFER_LEN;
         let all = buffers + size_of::<FlowQueue>();
         assert!(all <= 256 * 1_024, "{all}");
+    }
+
+    #[test]
+    fn packets_apart_have_a_record_each() {
+        let mut tls = connection();
+        let mut transmit = Transmit::default();
+        transmit.set_record_per_packet(true);
+        let lengths: Vec<usize> = (0..200).map(|number| 4 + number).collect();
+        for &len in &lengths {
+            let packet = vec![9; len];
+            let room = transmit
+                .reserve(len, Class::Flow(0), &tls, &mut Heap)
+                .unwrap();
+            room.copy_from_slice(&packet);
+        }
+        assert_eq!(plaintexts(&mut transmit, &mut tls), lengths);
+        assert!(!transmit.has_pending());
     }
 
     #[test]

@@ -181,6 +181,7 @@ fn shard_config(count: usize, send_buffers: usize, inside: Inside, isolate: bool
         send_buffers,
         inside,
         offloads: None,
+        copy_and_sum: datapath::ip::checksum::copy_and_sum,
         isolate,
         directory: Arc::new(Directory::new(ranges)),
         mailboxes: Arc::from([Mailbox::with_len_max(16, 2_048)]),

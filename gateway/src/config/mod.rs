@@ -38,7 +38,7 @@ use crate::users::Users;
 /// What an operator sets; every value is checked, alone and against the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<Listen>,
     pub(crate) tls: Tls,
     pub(crate) auth: Auth,
     pub(crate) pools: Vec<Pool>,
@@ -50,6 +50,16 @@ pub(crate) struct Config {
     /// `shards.driver`
     pub(crate) driver: DriverKind,
     pub(crate) log: Log,
+}
+
+/// Where clients connect to, and how TCP behaves towards them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Listen {
+    pub(crate) address: SocketAddr,
+    /// Congestion control by the kernel's name; `None`: the system's default.
+    pub(crate) congestion: Option<String>,
+    /// How long sent bytes may stay unacknowledged.
+    pub(crate) user_timeout: Duration,
 }
 
 /// `[tls]`
@@ -109,6 +119,8 @@ pub(crate) struct Network {
     pub(crate) client_to_client: bool,
     /// Whether the TUN is asked for superpackets.
     pub(crate) offload: bool,
+    /// How long packets for a client may stand in its queue (CoDel's target, RFC 8289).
+    pub(crate) queue_target: Duration,
 }
 
 /// `[limits]`

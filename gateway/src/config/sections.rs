@@ -22,6 +22,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) listen: Vec<Placed<SocketAddr>>,
+    /// As many as `listen`.
+    pub(super) listen_tcp: Vec<ListenTcp>,
     pub(super) certificate: Option<Placed<PathBuf>>,
     pub(super) key: Option<Placed<PathBuf>>,
     pub(super) min_version: TlsVersion,
@@ -39,6 +41,14 @@ pub(super) struct Draft {
     pub(super) shards: Option<Placed<u16>>,
     pub(super) driver: DriverKind,
     pub(super) log: Log,
+}
+
+/// How TCP behaves towards the clients of one listener.
+#[derive(Clone, Debug)]
+pub(super) struct ListenTcp {
+    /// Congestion control by the kernel's name; `None`: the system's default.
+    pub(super) congestion: Option<Placed<String>>,
+    pub(super) user_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -66,6 +76,7 @@ pub(super) struct NetworkDraft {
     pub(super) routes: Vec<Placed<IpNet>>,
     pub(super) client_to_client: bool,
     pub(super) offload: bool,
+    pub(super) queue_target: Duration,
 }
 
 /// `first-last`, both included.
@@ -96,7 +107,7 @@ impl FromStr for AddressRange {
 /// Reads every section; `directory` is what relative paths are relative to.
 pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -> Draft {
     let mut root = Section::root(table);
-    let listen = listen(&mut root, report);
+    let (listen, listen_tcp) = listen(&mut root, report);
 
     let mut tls = root.section("tls", report);
     let certificate = path(&mut tls, "certificate", directory, report);
@@ -164,6 +175,7 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
     root.finish(report);
     Draft {
         listen,
+        listen_tcp,
         certificate,
         key,
         min_version,
@@ -183,7 +195,10 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
     }
 }
 
-fn listen(root: &mut Section<'_>, report: &mut Report) -> Vec<Placed<SocketAddr>> {
+fn listen(
+    root: &mut Section<'_>,
+    report: &mut Report,
+) -> (Vec<Placed<SocketAddr>>, Vec<ListenTcp>) {
     const WANTED: &str = "an address and a port, for example \"0.0.0.0:443\" or \"[::]:443\"";
     if !root.has("listen") {
         root.missing(
@@ -192,15 +207,25 @@ fn listen(root: &mut Section<'_>, report: &mut Report) -> Vec<Placed<SocketAddr>
             report,
         );
     }
-    let mut addresses = Vec::new();
+    let (mut addresses, mut options) = (Vec::new(), Vec::new());
     for mut section in root.sections("listen", report) {
         if !section.has("address") {
             section.missing("address", "address = \"0.0.0.0:443\"", report);
         }
-        addresses.extend(section.parsed::<SocketAddr>("address", WANTED, report));
+        let address = section.parsed::<SocketAddr>("address", WANTED, report);
+        let tcp = ListenTcp {
+            congestion: section.string("congestion", report),
+            user_timeout: section
+                .duration("user_timeout", SECOND..=HOUR, report)
+                .unwrap_or(60 * SECOND),
+        };
+        if let Some(address) = address {
+            addresses.push(address);
+            options.push(tcp);
+        }
         section.finish(report);
     }
-    addresses
+    (addresses, options)
 }
 
 fn pool(mut section: Section<'_>, report: &mut Report) -> PoolDraft {
@@ -249,6 +274,9 @@ fn network(mut section: Section<'_>, report: &mut Report) -> NetworkDraft {
             .list("routes", "a network, for example \"10.0.0.0/8\"", report)
             .unwrap_or_default(),
         client_to_client: section.boolean("client_to_client", report).unwrap_or(false),
+        queue_target: section
+            .duration("queue_target", MILLISECOND..=SECOND, report)
+            .unwrap_or(5 * MILLISECOND),
         offload: section.boolean("offload", report).unwrap_or(true),
     };
     section.finish(report);

@@ -168,6 +168,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "[tls]",
         "[[listen]]\naddress = \"127.0.0.1:8443\"\n[tls]",
     ),
+    (
+        "congestion control that no kernel has",
+        "[tls]",
+        "congestion = \"warp\"\n[tls]",
+    ),
     ("listener in a pool", "127.0.0.1:8443", "10.99.0.1:443"),
     ("no such certificate", "chain.pem", "missing.pem"),
     ("certificate is the key", "chain.pem", "key.pem"),
