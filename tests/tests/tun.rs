@@ -1,7 +1,7 @@
 //! `sstp-gw run` with a TUN device and two shards, in a network namespace made for it.
 
 use e2e::gateway::{Gateway, PASSWORD, USER, config, report};
-use e2e::{driver, skip};
+use e2e::{Running, driver, skip};
 use serde_json::Value;
 
 #[test]
@@ -85,11 +85,16 @@ fn tun_packets_on_the_wrong_queue_reach_their_session_and_are_counted() {
         gateway.namespace.shell(&burst);
     }
     let report = report(&client.wait_with_output().unwrap());
-    assert_eq!(report["ping"]["answered"], 20, "{report:#}");
     let arrived = report["end"]["downlink_packets"].as_u64().unwrap();
     assert!(arrived > 20, "none but the pings: {report:#}");
     let (_, stopped) = gateway.stop();
     assert!(stopped["handed_over"].as_u64().unwrap() > 0, "{stopped:#}");
+    // A letter box holds so many; on a busy host the bursts can fill it, which is counted.
+    let is_full = stopped["dropped"].as_str().unwrap().contains("full");
+    assert!(
+        report["ping"]["answered"] == 20 || is_full,
+        "{report:#} {stopped:#}"
+    );
 }
 
 #[test]
@@ -102,12 +107,12 @@ fn tun_packets_are_steered_to_their_shard_and_none_is_handed_over() {
     if !got.contains("eBPF") {
         return skip(test, &gateway.process.line("not steered to the queue"));
     }
-    // One after the other, so that the log tells whose address it is.
+    // One after the other, so that the log tells whose address it is; they ping to the end.
     let mut clients = Vec::new();
     let mut addresses = Vec::new();
     for n in 1..=6 {
-        let flags = ["--ping", "100", "--interval", "0.02"];
-        clients.push(gateway.loadgen(PASSWORD, &flags).spawn().unwrap());
+        let flags = ["--ping", "1000000", "--interval", "0.02"];
+        clients.push(Running::start(&mut gateway.loadgen(PASSWORD, &flags)));
         let up = gateway.process.nth_line("\"message\":\"session up\"", n);
         let up: Value = serde_json::from_str(&up).unwrap();
         addresses.push(up["v4"].as_str().unwrap().to_owned());
@@ -119,16 +124,63 @@ fn tun_packets_are_steered_to_their_shard_and_none_is_handed_over() {
         .map(|to| format!("for port in {{1..40}}; do echo packet >/dev/udp/{to}/$port; done"))
         .collect();
     gateway.namespace.shell(&burst.join("; "));
-    for client in clients {
-        let output = client.wait_with_output().unwrap();
-        let report = report(&output);
-        assert_eq!(report["ping"]["answered"], 100, "{report:#}");
-        let arrived = report["end"]["downlink_packets"].as_u64().unwrap();
-        assert!(arrived >= 180, "pings and both bursts: {report:#}");
+    // What is in its queue a shard reads before it is told to end.
+    gateway.process.signal("TERM");
+    let (_, log) = gateway.process.end();
+    let lines = |message: &str| {
+        let message = format!("\"message\":\"{message}\"");
+        log.lines()
+            .filter(|line| line.contains(&message))
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let ended = lines("session ended");
+    assert_eq!(ended.len(), 6, "{log}");
+    for ended in ended {
+        let count = |way: &str| ended[way].as_u64().unwrap();
+        assert!(count("uplink_packets") > 0, "its pings: {log}");
+        assert!(
+            count("downlink_packets") > 80,
+            "both bursts, and answers: {log}"
+        );
     }
-    let (_, stopped) = gateway.stop();
+    let [stopped] = &lines("stopped")[..] else {
+        panic!("{log}");
+    };
     assert_eq!(stopped["handed_over"], 0, "{stopped:#}");
     assert_eq!(stopped["taken_over"], 0, "{stopped:#}");
+}
+
+#[test]
+fn tun_what_was_got_is_said_at_start_and_a_card_without_tso_is_named() {
+    let test = "tun_what_was_got_is_said_at_start_and_a_card_without_tso_is_named";
+    // Two cards of which one cuts superpackets.
+    let script = "ip link add good0 type veth peer name good1 && ip link set good0 up &&
+        ip link add bad0 type veth peer name bad1 && ip link set bad0 up &&
+        ip addr add 192.0.2.1/25 dev good0 && ip addr add 192.0.2.129/25 dev bad0 &&
+        ip route add default via 192.0.2.130 && ethtool -K bad0 tso off >&2 || echo no such cards
+        exec \"$0\" \"$@\"";
+    let through = ["sh", "-c", script];
+    let Some(mut gateway) = Gateway::start_as(test, &config(&driver()), &through, |_| {}) else {
+        return;
+    };
+    gateway
+        .process
+        .line("inside: e2e0: 2 queues, superpackets of TCP");
+    gateway.process.line("outside: ");
+    gateway.process.signal("TERM");
+    let (_, log) = gateway.process.end();
+    if log.contains("no such cards") {
+        return skip(test, "needs veth and ethtool(8)");
+    }
+    let named: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("TSO is off"))
+        .collect();
+    let [line] = named[..] else {
+        panic!("{log}");
+    };
+    assert!(line.contains("cure: ethtool -K bad0 tso on"), "{line}");
 }
 
 #[test]
