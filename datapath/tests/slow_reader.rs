@@ -26,8 +26,8 @@ fn stall(count: usize, stalled: usize, buffers: usize) {
         rig.stall(client, true);
     }
     run(&mut rig, &mut sources, STALL);
-    for client in 0..stalled {
-        sources[client].rate = 0;
+    for source in sources.iter_mut().take(stalled) {
+        source.rate = 0;
     }
     run(&mut rig, &mut sources, Duration::from_millis(20));
     let lent = rig.gateway.send_buffers_lent();
@@ -38,8 +38,8 @@ fn stall(count: usize, stalled: usize, buffers: usize) {
     for client in 0..stalled {
         rig.stall(client, false);
     }
-    for client in 0..stalled {
-        sources[client].rate = 125_000;
+    for source in sources.iter_mut().take(stalled) {
+        source.rate = 125_000;
     }
     run(&mut rig, &mut sources, Duration::from_secs(2));
     for source in &mut sources {

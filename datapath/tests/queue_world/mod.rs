@@ -290,7 +290,7 @@ impl Rig {
     }
 
     /// A packet for a client comes from the inside.
-    pub(crate) fn inject(&mut self, client: usize, flow: u16, number: u64, len: usize, tos: u8) {
+    pub(crate) fn inject(&self, client: usize, flow: u16, number: u64, len: usize, tos: u8) {
         let mark = Mark {
             flow,
             number,
@@ -306,7 +306,7 @@ impl Rig {
     }
 
     /// What reached the inside.
-    pub(crate) fn take_inside(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn take_inside(&self) -> Vec<Vec<u8>> {
         let written = self.network.take_written(self.device);
         written.into_iter().map(|(_, packet)| packet).collect()
     }
@@ -361,7 +361,7 @@ impl Source {
     }
 
     /// What it sends in this tick.
-    pub(crate) fn tick(&mut self, rig: &mut Rig) {
+    pub(crate) fn tick(&mut self, rig: &Rig) {
         self.credit += self.rate * u64::try_from(TICK.as_nanos()).unwrap();
         let cost = self.len as u64 * 1_000_000_000;
         while self.credit >= cost {
