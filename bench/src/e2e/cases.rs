@@ -108,7 +108,7 @@ pub(super) fn all(field: &Field) -> Vec<Case> {
             single_down,
             flow(Kind::UdpFlows, down, 1400, 256)
                 .with_window(384)
-                .with_burst(512),
+                .with_burst(384),
         ),
         case(
             "udp/down 64",
@@ -117,7 +117,7 @@ pub(super) fn all(field: &Field) -> Vec<Case> {
             single_down,
             flow(Kind::UdpFlows, down, 64, 256)
                 .with_window(384)
-                .with_burst(512),
+                .with_burst(384),
         ),
         case(
             "udp/up 1400",

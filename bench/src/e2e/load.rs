@@ -18,10 +18,10 @@ use crate::floor::rig::SERVER;
 use crate::floor::traffic::{self, Direction, Kind};
 
 /// What has not arrived in so long is lost.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What the gateway has the processor for, between two looks at what it has carried.
-const LEAVE: Duration = Duration::from_micros(150);
+const LEAVE: Duration = Duration::from_micros(100);
 
 /// Between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_micros(500);
@@ -473,11 +473,11 @@ mod tests {
         let mut sender = Sender::new(&flow, at(0), Pace::Full);
         sender.sent = 50;
         sender.arrived(at(1), 20);
-        sender.arrived(at(900), 20);
+        sender.arrived(at(250), 20);
         assert_eq!((sender.outstanding(), sender.lost), (30, 0));
-        sender.arrived(at(1_100), 20);
+        sender.arrived(at(350), 20);
         assert_eq!((sender.outstanding(), sender.lost), (0, 30));
-        sender.arrived(at(1_110), 45);
+        sender.arrived(at(360), 45);
         assert_eq!((sender.outstanding(), sender.lost), (0, 5));
     }
 }

@@ -62,6 +62,8 @@ pub(crate) fn enter_network() -> io::Result<()> {
         // A burst must find room in a socket whole.
         ("ipv4/tcp_rmem", "4096 4194304 8388608"),
         ("ipv4/tcp_wmem", "4096 4194304 8388608"),
+        // A burst after a pause is as good as one before it.
+        ("ipv4/tcp_slow_start_after_idle", "0"),
     ] {
         fs::write(format!("/proc/sys/net/{name}"), value)
             .map_err(|error| io::Error::other(format!("cannot set {name}: {error}")))?;
