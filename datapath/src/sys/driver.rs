@@ -308,6 +308,22 @@ impl Io for Driver {
         either!(&mut self.kind, send(connection, buffer));
     }
 
+    fn last_busy(&self) -> Duration {
+        either!(&self.kind, last_busy())
+    }
+
+    fn send_now(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SendBuffer,
+    ) -> Result<SendBuffer, SendBuffer> {
+        either!(&mut self.kind, send_now(connection, buffer))
+    }
+
+    fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
+        either!(&mut self.kind, set_unsent_limit(connection, bytes));
+    }
+
     fn connect(
         &mut self,
         to: std::net::SocketAddr,

@@ -172,6 +172,7 @@ pub struct Epoll {
     /// What happened and is not yet told.
     told: Vec<Completion>,
     now: Instant,
+    last_busy: Duration,
     options: socket::ConnectionOptions,
     counters: Counters,
 }
@@ -221,6 +222,7 @@ impl Epoll {
             ready: VecDeque::new(),
             told: Vec::new(),
             now: clock::now(),
+            last_busy: Duration::ZERO,
             options: config.options,
             counters: Counters::default(),
         })

@@ -15,7 +15,7 @@ use crate::time::Instant;
 const ACCEPTS_MAX: usize = 64;
 
 /// What became of a send that was tried.
-enum Tried {
+pub(super) enum Tried {
     /// The rest waits until the socket is writable.
     Waits,
     /// It is over.
@@ -325,7 +325,11 @@ impl Epoll {
 }
 
 /// Sends until all is sent, the socket takes no more, or the connection is lost.
-fn try_send(socket: &socket2::Socket, sending: &mut Sending, short_sends: &mut u64) -> Tried {
+pub(super) fn try_send(
+    socket: &socket2::Socket,
+    sending: &mut Sending,
+    short_sends: &mut u64,
+) -> Tried {
     loop {
         let rest = sending
             .buffer

@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 
 use socket2::{SockAddr, Socket};
 
-use super::events::loss_of;
+use super::events::{Tried, loss_of, try_send};
 use super::poll::{Interest, Token};
 use super::{Connection, Epoll, Sending};
 use crate::io::{
@@ -29,6 +29,7 @@ impl Io for Epoll {
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         let before = clock::now();
+        self.last_busy = before.saturating_since(self.now);
         let pause_ends = self.unpause(before);
         let until = match (deadline, pause_ends) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -93,6 +94,44 @@ impl Io for Epoll {
             buffer,
             result,
         });
+    }
+
+    fn last_busy(&self) -> Duration {
+        self.last_busy
+    }
+
+    fn send_now(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SendBuffer,
+    ) -> Result<SendBuffer, SendBuffer> {
+        let Some(live) = self.table.live_mut(connection) else {
+            return Err(buffer);
+        };
+        if live.connecting || live.sending.is_some() || !live.writable {
+            return Err(buffer);
+        }
+        let mut sending = Sending {
+            position: buffer.start,
+            buffer,
+        };
+        let tried = try_send(&live.socket, &mut sending, &mut self.counters.short_sends);
+        live.writable = !matches!(tried, Tried::Waits);
+        let mut buffer = sending.buffer;
+        if matches!(tried, Tried::Ended(Ok(()))) {
+            return Ok(buffer);
+        }
+        buffer.start = sending.position;
+        Err(buffer)
+    }
+
+    fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
+        if let Some(live) = self.table.live_mut(connection)
+            && let Ok(bytes) = u32::try_from(bytes)
+        {
+            // What fails on a connection that is lost is told by receiving.
+            let _ = live.socket.set_tcp_notsent_lowat(bytes);
+        }
     }
 
     fn connect(&mut self, to: SocketAddr, source: Option<SocketAddr>) -> io::Result<ConnectionId> {
