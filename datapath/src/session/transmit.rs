@@ -196,9 +196,7 @@ impl Transmit {
         tls: &tls::Connection,
         source: &mut impl BufferSource,
     ) -> Class {
-        // Sorting takes records apart as it finds them; these have another form.
         let backed_up = self.in_flight
-            && !self.record_per_packet
             && self.queue.front().is_some_and(|front| {
                 !self.pace.is_full() || self.now.saturating_since(front.since) >= SORT_AFTER
             });
@@ -213,7 +211,8 @@ impl Transmit {
 
     /// Sorts what waits, unless there is a queue already.
     fn sort(&mut self, tls: &tls::Connection, source: &mut impl BufferSource) {
-        if self.sorted.is_some() {
+        // It takes records apart as it finds them; those of packets apart have another form.
+        if self.sorted.is_some() || self.record_per_packet {
             return;
         }
         let prefix = tls.prefix_len();
@@ -519,6 +518,35 @@ mod tests {
         let buffers = LARGE_MAX * BUFFER_LEN + 2 * SMALL_BUFFER_LEN;
         let all = buffers + size_of::<FlowQueue>();
         assert!(all <= 256 * 1_024, "{all}");
+    }
+
+    #[test]
+    fn packets_apart_stay_apart_on_a_slow_connection() {
+        let mut tls = connection();
+        let mut transmit = Transmit::default();
+        transmit.set_record_per_packet(true);
+        let (mut now, mut sent, mut received) = (Instant::from_nanos(1), 0, 0);
+        // Ten packets a turn, and each send takes 20 ms: half a megabyte a second.
+        for _ in 0..100 {
+            for _ in 0..10 {
+                transmit.class_of(&[0x45; 1000], &tls, &mut Heap);
+                let room = transmit.reserve(1000, Class::Flow(0), &tls, &mut Heap);
+                sent += room.map_or(0, |room| room.len() / 1000);
+            }
+            now = now + Duration::from_millis(20);
+            transmit.set_now(now);
+            transmit.sent();
+            let whole = 1000 + tls.prefix_len() + tls.suffix_len();
+            let buffer = transmit.flush(&mut tls, &Parameters::default(), &mut Heap);
+            let buffer = buffer.unwrap().unwrap();
+            received += (buffer.end - buffer.start) / whole;
+        }
+        transmit.sent();
+        while transmit.has_pending() {
+            received += plaintexts(&mut transmit, &mut tls).len();
+        }
+        assert!(!transmit.pace.is_full(), "it was found to be slow");
+        assert_eq!(received, sent);
     }
 
     #[test]
