@@ -224,8 +224,8 @@ pub(super) fn shards(
         let flows: Vec<Flow> = fields.iter().map(flow).collect();
         for _ in 0..options.reps {
             for ((field, flow), samples) in fields.iter_mut().zip(&flows).zip(&mut columns) {
-                field.run(flow, inside, options.slice / 4, Pace::Full, false)?;
-                samples.push(field.run(flow, inside, options.slice, Pace::Full, false)?);
+                field.run(flow, inside, options.slice / 4, Pace::Bursts, false)?;
+                samples.push(field.run(flow, inside, options.slice, Pace::Bursts, false)?);
             }
         }
         let [one, two] = columns;

@@ -188,7 +188,7 @@ fn connect(
     count: usize,
 ) -> io::Result<Vec<Client>> {
     /// Handshakes at a time.
-    const AT_ONCE: usize = 32;
+    const AT_ONCE: usize = 250;
     const PATIENCE: Duration = Duration::from_secs(20);
 
     let mut buffer = vec![0; 64 << 10];
