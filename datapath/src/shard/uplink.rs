@@ -24,11 +24,16 @@ const EBADFD: i32 = 77;
 /// The header of a packet that is just itself.
 const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
 
+/// Packets up to this are copied behind their header, which costs less than a gathering write.
+const COPIED_LEN_MAX: usize = 4_096;
+
 /// The way to the TUN.
 #[derive(Debug)]
 pub(super) struct TunWriter {
     /// `None`: packets carry no header and are written one by one.
     merge: Option<Merge>,
+    /// The plain header, and room for a packet behind it.
+    single: Box<[u8]>,
     /// The kernel has refused a superpacket.
     refused: bool,
 }
@@ -39,6 +44,7 @@ impl TunWriter {
         let merge = |offloads| Merge::new(offloads).with_copy_and_sum(copy_and_sum);
         Self {
             merge: offloads.map(merge),
+            single: vec![0; VNET_HEADER_LEN + COPIED_LEN_MAX].into(),
             refused: false,
         }
     }
@@ -57,9 +63,9 @@ impl TunWriter {
         counters: &mut Counters,
     ) {
         let refused = &mut self.refused;
-        let header: &[u8] = match &mut self.merge {
-            None => &[],
-            Some(_) if *refused => &PLAIN,
+        let written = match &mut self.merge {
+            None => io.tun_write(&[], packet),
+            Some(_) if *refused => self.write_plain(packet, io),
             Some(merge) => {
                 let mut out = |aggregate: Aggregate<'_>| {
                     write_aggregate(&aggregate, io, counters, refused);
@@ -67,11 +73,25 @@ impl TunWriter {
                 if merge.push(session, packet, &mut out) == Pushed::Kept {
                     return;
                 }
-                &PLAIN
+                self.write_plain(packet, io)
             }
         };
-        if let Err(error) = io.tun_write(header, packet) {
+        if let Err(error) = written {
             counters.dropped(reason(&error));
+        }
+    }
+
+    /// Writes a packet that is just itself behind its header.
+    fn write_plain(&mut self, packet: &[u8], io: &mut impl Io) -> std::io::Result<()> {
+        let end = VNET_HEADER_LEN + packet.len();
+        match self.single.get_mut(..end) {
+            Some(single) => {
+                if let Some(room) = single.get_mut(VNET_HEADER_LEN..) {
+                    room.copy_from_slice(packet);
+                }
+                io.tun_write(&[], single)
+            }
+            None => io.tun_write(&PLAIN, packet),
         }
     }
 
@@ -100,7 +120,7 @@ fn write_aggregate(
         counters.totals.merged_writes += 1;
     }
     if !*refused {
-        let Err(error) = io.tun_write(header, packet) else {
+        let Err(error) = io.tun_write(&[], aggregate.bytes) else {
             return;
         };
         // Only that the superpacket is invalid is a word on superpackets.
