@@ -19,6 +19,7 @@ mod demo;
 mod diagnostics;
 mod files;
 mod host;
+mod kernel_tls;
 mod keylog;
 mod logs;
 mod owner;
@@ -131,6 +132,15 @@ fn check(path: &Path) -> ExitCode {
                 chain.names().join(", "),
                 snapshot.users.iter().count()
             );
+            match kernel_tls::decide(&snapshot.config.tls, &kernel_tls::ThisHost) {
+                Ok(decision) => {
+                    said.extend(decision.line.map(|line| format!("here, now: {line}\n")));
+                }
+                // The file is right; it is for another host, or this one is not ready.
+                Err(missing) => {
+                    said += &format!("on this host, now, it does not start: {missing}\n")
+                }
+            }
             ExitCode::SUCCESS
         }
         None => ExitCode::from(BAD_CONFIG),

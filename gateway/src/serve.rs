@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::{InsideKind, Snapshot};
 use crate::host::{self, HostError};
+use crate::kernel_tls;
 use crate::owner::{Control, FromShard, ToShard};
 use crate::shards::{self, Parts, Shards, StartError};
 
@@ -140,6 +141,8 @@ impl Gateway {
         if allowed < needed {
             return Err(ServeError::Descriptors { needed, allowed });
         }
+        let kernel_tls =
+            kernel_tls::decide(&config.tls, &kernel_tls::ThisHost).map_err(StartError::from)?;
         let listeners = config
             .listen
             .iter()
@@ -175,7 +178,11 @@ impl Gateway {
             inside = %inside,
             "starting"
         );
+        if let Some(line) = &kernel_tls.line {
+            tracing::info!("{line}");
+        }
         let parts = Parts {
+            kernel: kernel_tls.plan,
             cpus,
             listeners,
             queues,

@@ -24,7 +24,9 @@ use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::socket::{ListenOptions, listen_group};
 use datapath::sys::thread::spawn_shard;
 use datapath::sys::uring::{Config as RingConfig, Uring};
-use datapath::tls::{RecordLayerKind, ServerGeneration, TlsOptions, Version};
+use datapath::tls::{
+    KernelPlan, KernelUse, RecordLayerKind, ServerGeneration, TlsOptions, Version,
+};
 use socket2::Socket;
 use tokio::sync::Notify;
 
@@ -59,6 +61,8 @@ pub(crate) enum StartError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error(transparent)]
+    KernelTls(#[from] crate::kernel_tls::Missing),
     #[error("TLS cannot be set up: {0}")]
     Tls(datapath::tls::Error),
     #[error("cannot write the key log {path}: {source}")]
@@ -111,7 +115,10 @@ pub(crate) fn listen(address: SocketAddr, cpus: &[usize]) -> Result<Vec<Socket>,
 }
 
 /// What every session of this snapshot is served with.
-pub(crate) fn settings(snapshot: &Snapshot) -> Result<ServerSettings, StartError> {
+pub(crate) fn settings(
+    snapshot: &Snapshot,
+    kernel: KernelPlan,
+) -> Result<ServerSettings, StartError> {
     let config = &snapshot.config;
     let key_log =
         match &config.tls.insecure_key_log {
@@ -132,6 +139,7 @@ pub(crate) fn settings(snapshot: &Snapshot) -> Result<ServerSettings, StartError
             RecordLayer::Own => RecordLayerKind::Own,
             RecordLayer::Rustls => RecordLayerKind::Rustls,
         },
+        kernel,
         key_log: key_log.map(|log| log as Arc<dyn rustls::KeyLog>),
         ..TlsOptions::default()
     };
@@ -204,6 +212,8 @@ pub(crate) struct Parts {
     pub(crate) queues: Vec<OwnedFd>,
     /// Which superpackets the TUN takes.
     pub(crate) offloads: Option<Offloads>,
+    /// What the kernel does of TLS.
+    pub(crate) kernel: KernelPlan,
     /// Bounds unfinished connections of one source.
     pub(crate) per_source: u32,
 }
@@ -211,7 +221,7 @@ pub(crate) struct Parts {
 /// Starts a thread a shard; each reports [`FromShard::Ready`] or [`FromShard::Stopped`].
 pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartError> {
     let config = &snapshot.config;
-    let settings = Arc::new(settings(snapshot)?);
+    let settings = Arc::new(settings(snapshot, parts.kernel)?);
     let directory = Arc::new(Directory::new(&ranges(&config.pools)));
     let mailboxes: Arc<[_]> = parts
         .cpus
@@ -257,6 +267,7 @@ pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartEr
                 receive_buffers: RECEIVE_BUFFERS,
                 listeners,
                 tun,
+                kernel_opens_tls: parts.kernel.rx != KernelUse::Never,
                 ..RingConfig::default()
             },
             owner: ShardOwner::new(

@@ -37,6 +37,8 @@ mod downlink;
 
 mod handover;
 
+mod kernel_tls;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -50,6 +52,7 @@ use self::policy::{Answer, Policy, Question};
 use self::transmit::{BufferSource, Transmit};
 use self::tunnel::Tunnel;
 use crate::http;
+use crate::io::kernel_tls::KernelSend;
 use crate::io::{Loss, SendBuffer};
 use crate::output::Entropy;
 use crate::time::{DeadlineKind, Deadlines, Instant};
@@ -174,6 +177,8 @@ struct Outside {
     transmit: Transmit,
     /// Bytes of TLS itself that go out before anything else: a flight, an answer, an alert.
     flight: Vec<u8>,
+    /// How the buffer handed out last is to be sent, where the kernel seals.
+    kernel_send: Option<KernelSend>,
     /// A record of which only a part has arrived.
     partial_record: Vec<u8>,
     /// The HTTP head, or an SSTP packet, of which only a part has arrived.
@@ -358,7 +363,9 @@ impl Session {
         match result {
             Err(loss) => self.receive_ended(loss, edge),
             Ok(()) => {
-                if let Stage::Closing(Closing::Notified) = self.stage {
+                if let Stage::Closing(Closing::Notified) = self.stage
+                    && !self.outside.has_controls()
+                {
                     self.stage = Stage::Closing(Closing::Shut);
                     self.deadlines
                         .set(Timer::Drain, now + self.role.limits().drain);
@@ -471,7 +478,7 @@ impl Session {
             if let Some(tls) = self.outside.tls.as_mut() {
                 tls.close_notify(&mut self.outside.flight);
             }
-            if self.outside.flight.is_empty() {
+            if self.outside.flight.is_empty() && !self.outside.has_controls() {
                 self.sent(now, Ok(()), edge);
                 return None;
             }
@@ -576,6 +583,10 @@ impl Outside {
         {
             tls.pending_output(&mut self.flight);
         }
+        self.kernel_send = None;
+        if self.has_controls() {
+            return Ok(self.next_control());
+        }
         if !self.flight.is_empty() {
             let bytes = std::mem::take(&mut self.flight).into_boxed_slice();
             self.transmit.started();
@@ -586,7 +597,11 @@ impl Outside {
             }));
         }
         match self.tls.as_mut() {
-            Some(tls) if self.transmit.has_pending() => self.transmit.flush(tls, edge),
+            Some(tls) if self.transmit.has_pending() => {
+                let buffer = self.transmit.flush(tls, edge)?;
+                self.kernel_send = kernel_tls::data(tls);
+                Ok(buffer)
+            }
             _ => Ok(None),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::owner::{Command, Owner};
-use crate::io::{Completion, ConnectionId, Detached, Io};
+use crate::io::{Completion, ConnectionId, Detached, Io, Loss};
 use crate::output::Entropy;
 use crate::session::event::{Addresses, EndReason, Traffic};
 use crate::session::{Disposition, Session};
@@ -50,9 +50,22 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                 }
                 self.io.release(buffer);
             }
+            Completion::ReceivedControl {
+                connection,
+                content_type,
+                mut buffer,
+            } => {
+                let len = buffer.len;
+                if let Some(bytes) = buffer.bytes.get_mut(..len) {
+                    self.drive(connection, |session, now, edge| {
+                        session.receive_control(now, content_type, bytes, edge)
+                    });
+                }
+                self.io.release(buffer);
+            }
             Completion::ReceiveEnded { connection, loss } => {
-                self.drive(connection, |session, _, edge| {
-                    session.receive_ended(loss, edge)
+                self.drive(connection, |session, now, edge| {
+                    session.receive_lost(now, loss, edge)
                 });
             }
             Completion::Sent {
@@ -344,9 +357,25 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             return;
         };
         entry.is_dirty = false;
+        while let Some((direction, keys)) = entry.session.keys_for_kernel() {
+            let answer = edge.io.install_tls(connection, direction, &keys);
+            let session = &mut entry.session;
+            session.kernel_answered(now, direction, answer, &mut edge);
+        }
         if let Some(buffer) = entry.session.poll_send(now, &mut edge) {
             edge.counters.totals.sends += 1;
-            edge.io.send(connection, buffer);
+            let unsent = match entry.session.kernel_send() {
+                None => {
+                    edge.io.send(connection, buffer);
+                    Ok(())
+                }
+                Some(how) => edge.io.send_by_kernel(connection, buffer, how),
+            };
+            if let Err(buffer) = unsent {
+                edge.pool.give(buffer);
+                let session = &mut entry.session;
+                session.sent(now, Err(Loss::Os(libc::EOPNOTSUPP)), &mut edge);
+            }
         }
         let disposition = entry.session.disposition();
         let deadline = entry.session.next_timeout();

@@ -22,6 +22,8 @@ mod lent;
 
 pub mod socket;
 
+pub mod ktls;
+
 pub mod tun;
 
 pub mod affinity;

@@ -19,6 +19,7 @@
 //! buffers come back; a queue longer than the submission queue is submitted in several calls.
 
 mod completion;
+mod kernel_tls;
 mod op;
 mod requests;
 mod setup;
@@ -84,6 +85,9 @@ pub struct Config {
     pub options: socket::ConnectionOptions,
     /// Lets the kernel finish a short send by itself (MSG_WAITALL); off, the driver does it.
     pub kernel_finishes_sends: bool,
+    /// Receives so that the kernel can open TLS (`Io::install_tls`): poll and recvmsg, one buffer a
+    /// connection and turn, instead of multishot receive, which cannot tell the type of a record.
+    pub kernel_opens_tls: bool,
     /// Do not climb above this rung of kernel features; for tests and comparison.
     pub rung_max: Rung,
 }
@@ -100,6 +104,7 @@ impl Default for Config {
             tun: None,
             options: socket::ConnectionOptions::default(),
             kernel_finishes_sends: true,
+            kernel_opens_tls: false,
             rung_max: Rung::NoArray,
         }
     }
@@ -176,6 +181,8 @@ pub struct Uring {
     options: socket::ConnectionOptions,
     send_flags: i32,
     counters: Counters,
+    /// Receiving by poll and recvmsg, where the kernel is to open TLS.
+    polled: Option<kernel_tls::Polled>,
 }
 
 impl fmt::Debug for Uring {
@@ -254,6 +261,9 @@ impl Uring {
             options: config.options,
             send_flags: libc::MSG_NOSIGNAL | waitall,
             counters: Counters::default(),
+            polled: config.kernel_opens_tls.then(|| {
+                kernel_tls::Polled::new(config.receive_buffers, config.receive_buffer_len)
+            }),
         };
         for listener in 0..driver.listeners.len() {
             driver.arm_accept(listener);

@@ -64,6 +64,7 @@ impl Uring {
         match op.kind {
             Kind::Accept => self.accepted(op.slot as usize, result, more),
             Kind::Receive => self.received(id, result, flags, more),
+            Kind::PollReceive => self.receive_polled(id, result),
             Kind::Send => self.sent(id, result),
             Kind::Connect => self.connected(id, result),
             Kind::PollTun => self.tun_polled(result, more),
@@ -246,7 +247,9 @@ impl Uring {
                 if sending.position == sending.end {
                     Some(Ok(()))
                 } else {
-                    self.counters.short_sends += 1;
+                    if sending.position != sending.boundary {
+                        self.counters.short_sends += 1;
+                    }
                     None
                 }
             }
@@ -330,7 +333,7 @@ impl Uring {
 }
 
 /// Why a direction of a connection ended, by the system's error number.
-fn loss(errno: i32) -> Loss {
+pub(super) fn loss(errno: i32) -> Loss {
     match errno {
         libc::ECONNRESET | libc::EPIPE | libc::ECANCELED => Loss::Reset,
         libc::ETIMEDOUT => Loss::TimedOut,
