@@ -83,14 +83,14 @@ rekeys=$(grep -q 'with KeyUpdate' gateway.log && echo 1)
 stop auto
 
 if [ -n "${MATRIX:-}" ]; then
-    modes="off tx rx txrx" versions="1.2 1.3" ciphers="aes128 aes256 chacha20" bytes=${MATRIX_BYTES:-20000000}
+    modes="${MATRIX_MODES:-off tx rx txrx}" versions="1.2 1.3" ciphers="aes128 aes256 chacha20" bytes=${MATRIX_BYTES:-20000000}
 else
     modes="txrx" versions="1.2 1.3" ciphers="aes128" bytes=1000000
 fi
-: >/tmp/tls_was
-tls_stat
+in_ns gw cat /proc/net/tls_stat >/tmp/tls_was
 for mode in $modes; do
     serve $(wish $mode tx) $(wish $mode rx)
+    tls_stat # what the gateway's probe did is not the sessions'
     for version in $versions; do
         for cipher in $ciphers; do
             carries ${mode}_${version}_$cipher --tls $version --cipher $cipher --bytes $bytes --end close
