@@ -14,6 +14,7 @@ use datapath::io::kernel_tls::{
     Direction, KEY_LEN_MAX, KernelSend, TlsCipher, TlsKeys, TlsVersion,
 };
 use datapath::io::{Completion, Io as _, Loss};
+use datapath::sys::thread::spawn_shard;
 use datapath::sys::uring::Config;
 
 use sys_common::{accept, buffer, config, deadline, pattern, receive, run, server};
@@ -47,9 +48,10 @@ fn polled_connections_give_every_byte_in_order_and_their_end() {
         ids.push((accept(&mut driver), sent.clone(), Vec::new()));
         clients.push((stream, sent));
     }
-    let clients = clients
-        .into_iter()
-        .map(|(mut stream, bytes)| std::thread::spawn(move || stream.write_all(&bytes).unwrap()));
+    let clients = clients.into_iter().map(|(mut stream, bytes)| {
+        let write = move |_| stream.write_all(&bytes).unwrap();
+        spawn_shard("client".to_owned(), None, write).unwrap()
+    });
     let clients: Vec<_> = clients.collect();
     let mut ended = 0;
     run(&mut driver, |driver, completion| {
