@@ -1,9 +1,10 @@
-//! Measurements that are programs of their own: `cargo run --release -p bench -- floor`.
+//! Measurements that are programs of their own: `cargo run --release -p bench -- floor`, `-- e2e`.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bench::floor::{self, Options};
+use bench::{cost, e2e, floor};
 use clap::{Parser, Subcommand};
 use datapath::time::Duration;
 
@@ -35,31 +36,100 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Instructions and cache lines that a packet costs the gateway, counted under valgrind.
+    Cost {
+        /// Only the cases whose name has this in it.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+        /// Runs the named case here and marks what is to be counted.
+        #[arg(long, hide = true, requires = "only")]
+        marked: bool,
+    },
+    /// The gateway itself under load, with the floor and other servers beside it. Needs root; makes
+    /// network namespaces of its own, and leaves nothing behind.
+    E2e {
+        /// Rounds; in each, every figure is measured once.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        reps: u32,
+        /// Wall-clock time of one measurement, in milliseconds.
+        #[arg(long, value_name = "MS", default_value_t = 400)]
+        slice: u64,
+        /// Only the figures whose name has one of these in it.
+        #[arg(long, value_name = "TEXT,..", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Less of everything: under two minutes.
+        #[arg(long)]
+        quick: bool,
+        /// Name the figures and end.
+        #[arg(long)]
+        list: bool,
+        /// Also writes the result as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Floor {
-        rounds,
-        slice,
-        only,
-        apart,
-        json,
-    } = Flags::parse().command;
-    let options = Options {
-        rounds,
-        slice: Duration::from_millis(slice),
-        only,
-        apart,
+    let run = match Flags::parse().command {
+        Command::Floor {
+            rounds,
+            slice,
+            only,
+            apart,
+            json,
+        } => {
+            let options = floor::Options {
+                rounds,
+                slice: Duration::from_millis(slice),
+                only,
+                apart,
+            };
+            floor::run(&options).and_then(|report| {
+                print!("{report}");
+                json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
+            })
+        }
+        Command::Cost { only, marked } => run_cost(only.as_deref(), marked),
+        Command::E2e { list: true, .. } => {
+            print!("{}", e2e::list());
+            Ok(())
+        }
+        Command::E2e {
+            reps,
+            slice,
+            only,
+            quick,
+            json,
+            ..
+        } => {
+            let options = e2e::Options {
+                reps: if quick { reps.min(3) } else { reps },
+                slice: Duration::from_millis(if quick { slice.min(200) } else { slice }),
+                only,
+                is_quick: quick,
+            };
+            e2e::run(&options).and_then(|report| {
+                print!("{report}");
+                json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
+            })
+        }
     };
-    let run = floor::run(&options).and_then(|report| {
-        print!("{report}");
-        json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
-    });
     match run {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("floor: {error}");
+            eprintln!("bench: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_cost(only: Option<&str>, is_marked: bool) -> io::Result<()> {
+    if is_marked {
+        let named = cost::CASES.iter().find(|case| Some(case.name) == only);
+        let case = named.ok_or_else(|| io::Error::other("there is no such case"))?;
+        cost::run_marked(*case);
+    } else {
+        print!("{}", cost::run(only)?);
+    }
+    Ok(())
 }

@@ -7,16 +7,16 @@
 //! a receive buffer is the shard's until [`Io::release`], a send buffer is the driver's until its
 //! [`Completion::Sent`].
 //!
-//! Drivers: io_uring (`sys::uring`) and simulated (`testing::io`). There is no descriptor and no
-//! pointer on this side of the seam.
+//! Drivers: io_uring (`sys::uring`), epoll (`sys::epoll`) and simulated (`testing::io`). There is no
+//! descriptor and no pointer on this side of the seam.
 
 pub mod kernel_tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use self::kernel_tls::{Direction, KernelSend, TlsKeys};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A connection of this driver: a slot and the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,6 +150,11 @@ pub trait Io {
         completions: &mut Vec<Completion>,
     ) -> io::Result<()>;
 
+    /// How long the shard worked between the last two waits; zero where nobody measures it.
+    fn last_busy(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Gives a receive buffer back.
     fn release(&mut self, buffer: ReceiveBuffer);
 
@@ -181,6 +186,17 @@ pub trait Io {
         Err(buffer)
     }
 
+    /// Sends what the connection takes without waiting; nothing may be under way on it. `Ok`: all of
+    /// it is sent and no completion follows. `Err`: `start` says what is left, for [`Io::send`]; a
+    /// driver that only does things by completions, and any error, leaves all of it.
+    fn send_now(
+        &mut self,
+        _connection: ConnectionId,
+        buffer: SendBuffer,
+    ) -> Result<SendBuffer, SendBuffer> {
+        Err(buffer)
+    }
+
     /// Opens a connection, from `source` if given; the answer is [`Completion::Connected`].
     fn connect(&mut self, to: SocketAddr, source: Option<SocketAddr>) -> io::Result<ConnectionId>;
 
@@ -190,6 +206,12 @@ pub trait Io {
 
     /// Undoes [`Io::pause_receive`].
     fn resume_receive(&mut self, connection: ConnectionId);
+
+    /// The kernel shall take no more of a send while it holds `bytes` of this connection that were
+    /// not sent yet (TCP_NOTSENT_LOWAT): what it holds can no longer be dropped or overtaken. A hint.
+    fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
+        let _ = (connection, bytes);
+    }
 
     /// Sends FIN after what is under way; receiving goes on.
     fn shutdown(&mut self, connection: ConnectionId);
@@ -214,6 +236,12 @@ pub trait Io {
     /// Writes one packet to the inside, `header` (which may be empty) right before it.
     fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()>;
 
+    /// Takes `queue` for this shard's TUN queue in place of the one it had, whose device is gone.
+    ///
+    /// # Errors
+    /// When the queue is of another kind of driver, or the system refuses; the old one stays.
+    fn replace_tun(&mut self, queue: TunQueue) -> io::Result<()>;
+
     /// A handle by which another thread ends this driver's wait.
     fn waker(&self) -> Waker;
 }
@@ -235,6 +263,31 @@ pub enum DetachedConnection {
     /// A simulated connection, by number.
     Simulated(u64),
 }
+
+/// A TUN queue on its way to a driver that runs.
+#[derive(Debug)]
+pub enum TunQueue {
+    /// An open descriptor.
+    Descriptor(std::os::fd::OwnedFd),
+    /// The next queue of a simulated device, by number.
+    Simulated(usize),
+}
+
+/// Says which queue of the TUN gets the packets of which inside address. Shared by all shards.
+pub trait Steering: Send + Sync + std::fmt::Debug {
+    /// Packets for `address` (IPv6: for its /64) go to `queue` from now on.
+    ///
+    /// # Errors
+    /// When there is no room for one more address: its packets go to any queue.
+    fn steer(&self, address: IpAddr, queue: u16) -> Result<(), SteeringFull>;
+
+    /// Packets for `address` go to any queue from now on.
+    fn forget(&self, address: IpAddr);
+}
+
+/// There is no room for one more address to be steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SteeringFull;
 
 /// Ends the wait of one driver from any thread; cheap when it is awake already.
 #[derive(Clone, Debug)]

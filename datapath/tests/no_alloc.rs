@@ -4,6 +4,7 @@
 //! Only the thread that works is counted; what a test prepares, it prepares before.
 
 mod fixed_io;
+mod pool_edge;
 mod raw_client;
 mod traffic_mix;
 
@@ -13,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use datapath::io::{Loss, SendBuffer};
+use datapath::ip::checksum;
 use datapath::ppp::auth::AuthMethod;
 use datapath::session::event::{DropReason, Event};
 use datapath::session::policy::Question;
@@ -32,6 +34,7 @@ use datapath::tls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use fixed_io::{FixedIo, Wire};
+use pool_edge::PoolEdge;
 use raw_client::{Client, NUMBER, settings};
 use traffic_mix::{downlink_mix, service_mix, stream_of, uplink_mix};
 
@@ -43,61 +46,6 @@ const PACKETS_MIN: u64 = 10_000;
 
 /// Virtual time of the warm-up: past the first Hello.
 const WARM_UP: Duration = Duration::from_secs(150);
-
-/// A pool for one session, and counters for all else.
-#[derive(Debug)]
-struct PoolEdge {
-    pool: Pool,
-    entropy: SharedRng,
-    packets: u64,
-    drops: u64,
-}
-
-impl PoolEdge {
-    fn new() -> Self {
-        Self {
-            pool: Pool::new(4),
-            entropy: SharedRng::new(1),
-            packets: 0,
-            drops: 0,
-        }
-    }
-}
-
-impl BufferSource for PoolEdge {
-    fn large(&mut self) -> Option<SendBuffer> {
-        self.pool.large()
-    }
-    fn small(&mut self) -> SendBuffer {
-        self.pool.small()
-    }
-}
-
-impl Edge for PoolEdge {
-    type Entropy = SharedRng;
-
-    fn inside(&mut self, _: &mut [u8]) {
-        self.packets += 1;
-    }
-    fn ask(&mut self, question: Question) {
-        panic!("asked {question:?}");
-    }
-    fn event(&mut self, event: Event) {
-        panic!("told {event:?}");
-    }
-    fn dropped(&mut self, _: DropReason) {
-        self.drops += 1;
-    }
-    fn entropy(&self) -> SharedRng {
-        self.entropy.clone()
-    }
-    fn take_stash(&mut self) -> Vec<u8> {
-        self.pool.take_stash()
-    }
-    fn give_stash(&mut self, stash: Vec<u8>) {
-        self.pool.give_stash(stash);
-    }
-}
 
 /// The two ends' TLS, by name: null, and the own record layer under each version and suite.
 fn ends() -> Vec<(String, Arc<ServerGeneration>, Arc<ClientProfile>)> {
@@ -300,6 +248,60 @@ fn no_alloc_session_downlink() {
         let traffic = bench.client.session.traffic();
         assert!(traffic.downlink_packets >= packets, "{name}");
     }
+}
+
+/// A connection that takes 10 ms a send, and more comes than it takes: packets are sorted by flow,
+/// marked, dropped late and pushed out, and now and then nothing waits any more.
+#[test]
+fn no_alloc_session_backed_up() {
+    let (name, server, profile) = ends().swap_remove(1);
+    let mut bench = Bench::new(server, &profile);
+    bench.edge.pool = Pool::new(16);
+    let mut mix = downlink_mix();
+    for packet in &mut mix {
+        if packet[0] >> 4 == 4 && packet[9] == 17 {
+            packet[1] |= 2;
+            packet[10..12].fill(0);
+            let sum = checksum::of(&packet[..20]);
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+    }
+    mix.extend(downlink_mix());
+    let mut late = 0;
+    let mut run = |rounds: usize| {
+        for round in 0..rounds {
+            let Bench { client, edge, .. } = &mut bench;
+            let in_flight = client.session.poll_send(client.now, edge);
+            let bursts = if round % 100 < 80 { 3 } else { 0 };
+            for packet in std::iter::repeat_n(&mix, bursts).flatten() {
+                client.session.send_packet(client.now, packet, edge);
+            }
+            client.now = client.now + Duration::from_millis(10);
+            if let Some(mut buffer) = in_flight {
+                let mut bytes = &mut buffer.bytes[buffer.start..buffer.end];
+                while let Some(len) = tls::Connection::record_len(bytes).unwrap() {
+                    let (record, rest) = bytes.split_at_mut(len);
+                    client.tls.as_mut().unwrap().open(record).unwrap();
+                    bytes = rest;
+                }
+                edge.pool.give(buffer);
+                client.session.sent(client.now, Ok(()), edge);
+            }
+            if round % 100 == 99 {
+                late += edge.late;
+                edge.late = 0;
+                bench.flush();
+                bench.uplink(16_384, 65_536);
+                bench.pass(Duration::ZERO);
+            }
+        }
+    };
+    run(2_000);
+    let (_, allocations) = counted(|| run(4_000));
+    assert_eq!(allocations.count, 0, "{name}: {allocations:?}");
+    assert_eq!(allocations.frees, 0, "{name}");
+    assert!(late > 100, "the queue stood, and was told so: {late}");
+    assert_eq!(bench.edge.pool.large_left(), 16, "all buffers are back");
 }
 
 /// The gateway's own answers inside the tunnel.
@@ -530,6 +532,7 @@ impl Site {
                     send_buffers: 8,
                     inside,
                     offloads: None,
+                    copy_and_sum: checksum::copy_and_sum,
                     isolate: true,
                     directory: Arc::clone(&directory),
                     mailboxes: Arc::clone(&mailboxes),

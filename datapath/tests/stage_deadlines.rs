@@ -460,6 +460,8 @@ fn stage_deadlines_are_those_of_the_threat_model() {
         call: s(10),
         setup: s(120),
         drain: s(5),
+        queue: limits.queue,
+        record_per_packet: false,
     };
     assert_eq!(limits, wanted);
     let Times {

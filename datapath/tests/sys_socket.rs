@@ -7,7 +7,9 @@
 use std::net::{SocketAddr, TcpStream};
 
 use datapath::sys::affinity;
-use datapath::sys::socket::{ConnectionOptions, Keepalive, ListenOptions, listen, listen_group};
+use datapath::sys::socket::{
+    ConnectionOptions, Keepalive, ListenOptions, NotByCpu, listen, listen_group,
+};
 use datapath::sys::thread::spawn_shard;
 use datapath::time::Duration;
 
@@ -98,6 +100,8 @@ fn deferred_accept_waits_for_bytes() {
 fn the_processor_that_takes_the_syn_has_the_connection() {
     let cpus = affinity::cpus();
     let group = listen_group(any_v4(), &cpus, &ListenOptions::default()).unwrap();
+    assert_eq!(group.by_cpu.is_ok(), cpus.len() > 1, "{:?}", group.by_cpu);
+    let group = group.sockets;
     let address = group[0].local_addr().unwrap().as_socket().unwrap();
     if cpus.len() < 2 {
         eprintln!("SKIPPED in part: one processor, so nothing to choose between");
@@ -120,4 +124,23 @@ fn the_processor_that_takes_the_syn_has_the_connection() {
         listener.set_nonblocking(true).unwrap();
         assert!(listener.accept().is_err());
     }
+}
+
+#[test]
+fn shards_that_share_a_processor_share_its_connections() {
+    let cpu = affinity::cpus()[0];
+    let group = listen_group(any_v4(), &[cpu, cpu], &ListenOptions::default()).unwrap();
+    assert!(matches!(group.by_cpu, Err(NotByCpu::Shared)));
+    let address = group.sockets[0].local_addr().unwrap().as_socket().unwrap();
+    let peers: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    let mut accepted = Vec::new();
+    for listener in &group.sockets {
+        listener.set_nonblocking(true).unwrap();
+        accepted.push(std::iter::from_fn(|| listener.accept().ok()).count());
+    }
+    // By a hash of 100 ports: one of the two gets none once in 2^99 times.
+    assert!(accepted.iter().all(|&count| count > 0), "{accepted:?}");
+    assert_eq!(accepted.iter().sum::<usize>(), peers.len());
 }

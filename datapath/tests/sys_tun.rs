@@ -4,34 +4,15 @@ mod sys_common;
 
 use std::process::Command;
 
-use datapath::io::{Completion, Io as _, TunRead};
+use datapath::io::{Completion, Io as _, TunQueue, TunRead};
 use datapath::sys::clock;
+use datapath::sys::driver::{Config, Driver};
 use datapath::sys::tun::{TunConfig, TunError, create};
-use datapath::sys::uring::{Config, Uring};
 use datapath::time::Duration;
 
-use sys_common::{config, in_child, is_child, run};
-
-/// Runs the calling test in a new network namespace; returns whether this is the inside.
-fn inside_namespace(test: &str) -> bool {
-    if is_child() {
-        return true;
-    }
-    let possible = Command::new("unshare").args(["--net", "true"]).output();
-    if possible.is_ok_and(|output| output.status.success())
-        && std::path::Path::new("/dev/net/tun").exists()
-    {
-        in_child(&["unshare", "--net"], test);
-    } else {
-        eprintln!("SKIPPED {test}: needs root, unshare(1) and /dev/net/tun");
-    }
-    false
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status();
-    assert!(status.unwrap().success(), "ip {arguments}");
-}
+use sys_common::{
+    Kind, config, descriptor_count, in_child, inside_namespace, ip, is_child, on_every_driver, run,
+};
 
 /// The ones' complement sum over `bytes`, which have an even length.
 fn checksum(bytes: &[u8]) -> [u8; 2] {
@@ -65,9 +46,14 @@ fn echo_reply(packet: &[u8]) -> Option<u16> {
     ours.then(|| u16::from_be_bytes([packet[26], packet[27]]))
 }
 
-#[test]
-fn packets_go_through_the_device_both_ways_and_its_end_is_told() {
-    if !inside_namespace("packets_go_through_the_device_both_ways_and_its_end_is_told") {
+on_every_driver!(
+    packets_go_through_the_device_both_ways_and_its_end_is_told,
+    a_queue_takes_the_place_of_one_that_is_gone_or_not,
+);
+
+fn packets_go_through_the_device_both_ways_and_its_end_is_told(kind: Kind) {
+    if !inside_namespace(&kind.test("packets_go_through_the_device_both_ways_and_its_end_is_told"))
+    {
         return;
     }
     let device = create(&TunConfig {
@@ -80,11 +66,10 @@ fn packets_go_through_the_device_both_ways_and_its_end_is_told() {
     assert_eq!(device.name, "inside0");
     ip("addr add 10.77.0.1/24 dev inside0");
     let mut queues = device.queues.into_iter();
-    let mut driver = Uring::new(Config {
+    let mut driver = kind.driver(Config {
         tun: queues.next(),
         ..config()
-    })
-    .unwrap();
+    });
 
     let mut buffer = [0; 2048];
     let mut replies = 0;
@@ -142,6 +127,79 @@ fn packets_go_through_the_device_both_ways_and_its_end_is_told() {
     let end = clock::now() + Duration::from_millis(50);
     driver.turn(Some(end), &mut completions).unwrap();
     assert!(clock::now() >= end, "{completions:?}");
+}
+
+/// Ten pings through the device.
+fn ping(driver: &mut Driver) {
+    for sequence in 0..10 {
+        driver.tun_write(&[], &echo_request(sequence)).unwrap();
+    }
+    let mut buffer = [0; 2048];
+    let mut expected = 0;
+    run(driver, |driver, _| {
+        while let TunRead::Packet(len) = driver.tun_read(&mut buffer) {
+            if let Some(sequence) = echo_reply(&buffer[..len]) {
+                assert_eq!(sequence, expected);
+                expected += 1;
+            }
+        }
+        expected == 10
+    });
+}
+
+fn a_queue_takes_the_place_of_one_that_is_gone_or_not(kind: Kind) {
+    let test = "a_queue_takes_the_place_of_one_that_is_gone_or_not";
+    if !inside_namespace(&kind.test(test)) {
+        return;
+    }
+    let mut driver = kind.driver(config());
+    let before = descriptor_count();
+    for round in 0..30 {
+        let name = format!("inside{round}");
+        let mut device = create(&TunConfig {
+            name: Some(name.clone()),
+            ..TunConfig::default()
+        })
+        .unwrap();
+        let queue = device.queues.pop().unwrap();
+        driver.replace_tun(TunQueue::Descriptor(queue)).unwrap();
+        ip(&format!("addr add 10.77.0.1/24 dev {name}"));
+        ping(&mut driver);
+        // It still has its device, or lost it, which the driver has noticed or has not.
+        if round % 3 > 0 {
+            ip(&format!("link del {name}"));
+        } else {
+            ip(&format!("addr del 10.77.0.1/24 dev {name}"));
+        }
+        if round % 3 == 2 {
+            let mut buffer = [0; 2048];
+            run(&mut driver, |driver, _| {
+                loop {
+                    match driver.tun_read(&mut buffer) {
+                        TunRead::Packet(_) => {}
+                        TunRead::Empty => break false,
+                        TunRead::Failed(errno) => break errno == libc::EBADFD,
+                    }
+                }
+            });
+        }
+    }
+    // Every queue but the last is closed, as soon as nothing asks about it any more.
+    let mut completions = Vec::new();
+    let until = clock::now() + Duration::from_secs(30);
+    while descriptor_count() > before + 1 {
+        driver
+            .turn(
+                Some(clock::now() + Duration::from_millis(1)),
+                &mut completions,
+            )
+            .unwrap();
+        assert!(
+            clock::now() < until,
+            "{} descriptors, {before} before",
+            descriptor_count()
+        );
+    }
 }
 
 #[test]

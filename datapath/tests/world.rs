@@ -11,6 +11,7 @@ const fn config(seed: u64) -> WorldConfig {
         clients: 200,
         rough: true,
         offload: seed % 2 == 1,
+        steered: seed % 4 == 2,
     }
 }
 
@@ -30,6 +31,21 @@ fn world_without_faults_comes_up_and_goes() {
         outcome.handed_over > 0,
         "the steering is wrong on purpose: {outcome:?}"
     );
+}
+
+#[test]
+fn world_that_is_steered_hands_nothing_over() {
+    for offload in [false, true] {
+        let outcome = World::new(WorldConfig {
+            rough: false,
+            offload,
+            steered: true,
+            ..config(1)
+        })
+        .run();
+        assert!(outcome.downlink > 0, "{outcome:?}");
+        assert_eq!(outcome.handed_over, 0, "{outcome:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv6Net;
 
-use crate::config::{InsideKind, LogFormat, LogLevel};
+use crate::config::{DriverKind, InsideKind, LogFormat, LogLevel};
 use crate::users::parse_prefix;
 
 /// An SSTP gateway.
@@ -66,6 +66,9 @@ pub(crate) struct Run {
     /// How many shards, instead of `shards.count` in the file
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) shards: Option<u16>,
+    /// "auto", "io_uring" or "epoll", instead of `shards.driver` in the file
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) driver: Option<DriverKind>,
 }
 
 /// `sstp-gw demo`
@@ -80,6 +83,9 @@ pub(crate) struct Demo {
     /// How many shards
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) shards: Option<u16>,
+    /// What the shards do their I/O with: "auto", "io_uring" or "epoll"; by default io_uring where it is allowed
+    #[arg(long, value_name = "DRIVER", default_value = "auto")]
+    pub(crate) driver: DriverKind,
     /// Where packets from the tunnels go: "tun" or "reflector"; by default a TUN if that is allowed
     #[arg(long, value_name = "KIND")]
     pub(crate) inside: Option<InsideKind>,

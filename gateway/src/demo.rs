@@ -17,7 +17,7 @@ use ipnet::{IpNet, Ipv4Net};
 use zeroize::Zeroizing;
 
 use crate::cli;
-use crate::config::{self, InsideKind, Log};
+use crate::config::{self, DriverKind, InsideKind, Log};
 use crate::files::{self, FileError};
 use crate::host;
 use crate::pki::{DevPki, MakeError};
@@ -139,6 +139,7 @@ struct Plan {
     pool_v6: Option<String>,
     dns: Vec<String>,
     shards: Option<u16>,
+    driver: DriverKind,
     inside: InsideKind,
 }
 
@@ -188,6 +189,7 @@ impl Plan {
             pool_v6,
             dns: dns_servers(),
             shards: flags.shards,
+            driver: flags.driver,
             inside: flags.inside.unwrap_or(InsideKind::Tun),
         })
     }
@@ -248,8 +250,9 @@ impl Plan {
         }
         // No more than the pool has: the demo should not warn of itself.
         text += "\n[limits]\nsessions = 250\n";
+        text += &format!("\n[shards]\ndriver = \"{}\"\n", self.driver);
         if let Some(shards) = self.shards {
-            text += &format!("\n[shards]\ncount = {shards}\n");
+            text += &format!("count = {shards}\n");
         }
         text += &format!(
             "\n[log]\nformat = \"{}\"\nlevel = \"{}\"\n",
@@ -465,6 +468,7 @@ mod tests {
             pool_v6: Some("fd12:3456:789a::/48".to_owned()),
             dns: vec!["9.9.9.9".to_owned()],
             shards: Some(1),
+            driver: DriverKind::Epoll,
             inside: InsideKind::Tun,
         }
     }

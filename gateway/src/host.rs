@@ -8,11 +8,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use datapath::ip::offload::merge::Offloads;
+use datapath::sys::ethtool::has_tso;
 use datapath::sys::tun::{self, TunConfig, TunError};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::RouteMessageBuilder;
 
 use crate::config::Config;
+
+/// Interfaces that are looked at for what they can do, at most.
+const INTERFACES_MAX: usize = 16;
 
 /// Why the inside does not stand.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,8 @@ pub(crate) struct Tun {
     pub(crate) offloads: Option<Offloads>,
     /// What was made, for people.
     pub(crate) made: Vec<String>,
+    /// The interface's index.
+    pub(crate) index: u32,
 }
 
 /// Makes the device with a queue a shard, and gives it the pools.
@@ -74,10 +80,13 @@ pub(crate) async fn open_tun(config: &Config, queues: usize) -> Result<Tun, Host
         offload: config.network.offload,
         ..TunConfig::default()
     })?;
-    let offloads = config.network.offload.then_some(Offloads {
+    let offloads = device.offload.then_some(Offloads {
         tcp: true,
         udp: device.udp_offload,
     });
+    if let Some(lack) = lack(config.network.offload, offloads) {
+        tracing::warn!("{lack}");
+    }
     let mut made = vec![format!(
         "device {} with {queues} queue{}, MTU {}",
         device.name,
@@ -86,14 +95,51 @@ pub(crate) async fn open_tun(config: &Config, queues: usize) -> Result<Tun, Host
     )];
     let (connection, netlink, _) = rtnetlink::new_connection().map_err(HostError::Netlink)?;
     let connection = tokio::spawn(connection);
-    let result = configure(config, &device.name, device.index, &netlink, &mut made).await;
+    let given = Given::First;
+    let result = configure(config, &device.name, device.index, &netlink, given).await;
     connection.abort();
-    result?;
+    made.extend(result?);
     Ok(Tun {
         queues: device.queues,
         offloads,
         made,
+        index: device.index,
     })
+}
+
+/// What the TUN was asked for and the kernel does not have; the gateway works without.
+fn lack(wanted: bool, offloads: Option<Offloads>) -> Option<&'static str> {
+    match offloads {
+        _ if !wanted => None,
+        None => Some(
+            "the kernel refuses superpackets at the TUN (TUNSETOFFLOAD: EINVAL): packets cross it one by one, \
+             at thirteen times the cost of bulk; cure: Linux 6.1 or newer without a filter on that call, \
+             or network.offload = false",
+        ),
+        Some(Offloads { udp: false, .. }) => Some(
+            "the kernel has no UDP superpackets at the TUN (USO): UDP crosses it packet by packet; \
+             cure: Linux 6.2 or newer",
+        ),
+        Some(Offloads { udp: true, .. }) => None,
+    }
+}
+
+/// Gives the device its addresses and routes again, those that it has lost.
+pub(crate) async fn restore(config: &Config, device: &str, index: u32) -> Result<(), HostError> {
+    let (connection, netlink, _) = rtnetlink::new_connection().map_err(HostError::Netlink)?;
+    let connection = tokio::spawn(connection);
+    let result = configure(config, device, index, &netlink, Given::Again).await;
+    connection.abort();
+    result.map(drop)
+}
+
+/// Whether a device has what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// It has not; if it has, something is amiss.
+    First,
+    /// It may have it still.
+    Again,
 }
 
 async fn configure(
@@ -101,15 +147,19 @@ async fn configure(
     device: &str,
     index: u32,
     netlink: &rtnetlink::Handle,
-    made: &mut Vec<String>,
-) -> Result<(), HostError> {
+    given: Given,
+) -> Result<Vec<String>, HostError> {
+    let mut made = Vec::new();
     let gateways = config.pools.iter().flat_map(|pool| {
         let v4 = pool.v4.map(|v4| (IpAddr::V4(v4.gateway), 32));
         let v6 = pool.v6.map(|v6| (IpAddr::V6(v6.gateway), 128));
         v4.into_iter().chain(v6)
     });
     for (address, prefix_len) in gateways {
-        let add = netlink.address().add(index, address, prefix_len);
+        let mut add = netlink.address().add(index, address, prefix_len);
+        if given == Given::Again {
+            add = add.replace();
+        }
         add.execute().await.map_err(|error| HostError::Address {
             device: device.to_owned(),
             address,
@@ -128,7 +178,10 @@ async fn configure(
                 .output_interface(index)
                 .build(),
         };
-        let add = netlink.route().add(route);
+        let mut add = netlink.route().add(route);
+        if given == Given::Again {
+            add = add.replace();
+        }
         add.execute().await.map_err(|error| HostError::Route {
             device: device.to_owned(),
             pool,
@@ -136,7 +189,7 @@ async fn configure(
         })?;
         made.push(format!("route {pool} to {device}"));
     }
-    Ok(())
+    Ok(made)
 }
 
 /// The networks of the pools.
@@ -198,6 +251,36 @@ fn parse_v6_route(line: &str) -> Option<HostRoute> {
     // Loopback's own, link-local and multicast routes stand in nobody's way.
     let ours = net.addr().is_unicast_link_local() || net.addr().is_multicast() || device == "lo";
     (prefix_len > 0 && !ours).then(|| (IpNet::V6(net), device.to_owned()))
+}
+
+/// Whether there is an interface of this name.
+pub(crate) fn interface_exists(name: &str) -> bool {
+    let text = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .any(|(interface, _)| interface.trim() == name)
+}
+
+/// Interfaces that packets of clients may leave through, and that do not cut TCP superpackets; of
+/// [`INTERFACES_MAX`] at most. Those that do not say are left out.
+pub(crate) fn interfaces_without_tso(tun: &str) -> Vec<String> {
+    let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    let v4 = v4
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
+    let v6 = v6.lines().filter_map(|line| line.split_whitespace().nth(9));
+    let mut names: Vec<_> = v4
+        .chain(v6)
+        .filter(|&name| name != tun && name != "lo")
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    names.truncate(INTERFACES_MAX);
+    names.retain(|name| has_tso(name).is_ok_and(|has| !has));
+    names
 }
 
 /// What of this host would keep packets from passing, each with its cure. Nothing is changed.

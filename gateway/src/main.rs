@@ -17,8 +17,10 @@ mod cli;
 mod config;
 mod demo;
 mod diagnostics;
+mod driver;
 mod files;
 mod host;
+mod inside;
 mod kernel_tls;
 mod keylog;
 mod logs;
@@ -104,6 +106,9 @@ fn run(flags: &cli::Run) -> ExitCode {
     if flags.shards.is_some() {
         snapshot.config.shards = flags.shards;
     }
+    if let Some(driver) = flags.driver {
+        snapshot.config.driver = driver;
+    }
     logs::start(snapshot.config.log);
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -128,8 +133,9 @@ fn check(path: &Path) -> ExitCode {
                 .not_after()
                 .map_or_else(String::new, |date| format!(", until {date}"));
             said += &format!(
-                "certificate for {}{until}\n{} users; the configuration is good\n",
+                "certificate for {}{until}\n{}\n{} users; the configuration is good\n",
                 chain.names().join(", "),
+                driver::probe(snapshot.config.driver),
                 snapshot.users.iter().count()
             );
             match kernel_tls::decide(&snapshot.config.tls, &kernel_tls::ThisHost) {

@@ -1,7 +1,6 @@
 //! The gateway at work: starts everything, answers the shards, and ends in order.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{InsideKind, Snapshot};
+use crate::driver::Announcer;
 use crate::host::{self, HostError};
+use crate::inside::{Change, Inside};
 use crate::kernel_tls;
 use crate::owner::{Control, FromShard, ToShard};
 use crate::shards::{self, Parts, Shards, StartError};
@@ -111,7 +112,12 @@ impl Signals {
 struct Gateway {
     snapshot: Arc<Snapshot>,
     control: Control,
+    /// The device, if there is one.
+    inside: Option<Inside>,
+    /// How connections find their shard, in words; and whether that is the better way.
+    spread: (String, bool),
     shards: Shards,
+    drivers: Announcer,
     ready: usize,
     stopped: usize,
     failure: Option<ServeError>,
@@ -146,11 +152,11 @@ impl Gateway {
         let listeners = config
             .listen
             .iter()
-            .map(|&address| shards::listen(address, &cpus))
+            .map(|listen| shards::listen(listen, &cpus))
             .collect::<Result<Vec<_>, _>>()?;
-        let (tun, mut inside) = match config.network.inside {
+        let (tun, inside) = match config.network.inside {
             InsideKind::Reflector => (None, InsideKind::Reflector),
-            InsideKind::Tun => match host::open_tun(config, cpus.len()).await {
+            InsideKind::Tun => match Inside::open(config, cpus.len()).await {
                 Ok(tun) => (Some(tun), InsideKind::Tun),
                 Err(error) if without_tun == WithoutTun::Reflect && error.is_missing_right() => {
                     tracing::warn!("{error}; packets are sent back to their clients instead");
@@ -159,11 +165,7 @@ impl Gateway {
                 Err(error) => return Err(error.into()),
             },
         };
-        let (queues, offloads, made) =
-            tun.map_or_else(Default::default, |tun| (tun.queues, tun.offloads, tun.made));
-        if queues.is_empty() {
-            inside = InsideKind::Reflector;
-        }
+        let (tun, queues) = tun.unzip();
         let obstacles = match inside {
             InsideKind::Tun => host::obstacles(config),
             InsideKind::Reflector => Vec::new(),
@@ -181,20 +183,26 @@ impl Gateway {
         if let Some(line) = &kernel_tls.line {
             tracing::info!("{line}");
         }
+        let spread = shards::spread(&listeners);
         let parts = Parts {
             kernel: kernel_tls.plan,
             cpus,
             listeners,
-            queues,
-            offloads,
+            queues: queues.unwrap_or_default(),
+            steering: tun.as_ref().and_then(Inside::steering),
+            offloads: tun.as_ref().and_then(Inside::offloads),
             per_source,
         };
         let shards = shards::start(&snapshot, parts)?;
         let snapshot = Arc::new(snapshot);
+        let made = tun.as_ref().map_or(&[][..], Inside::made).to_vec();
         let gateway = Self {
             control: Control::new(Arc::clone(&snapshot)),
             snapshot,
+            inside: tun,
+            spread,
             shards,
+            drivers: Announcer::default(),
             ready: 0,
             stopped: 0,
             failure: None,
@@ -228,6 +236,10 @@ impl Gateway {
                     }
                 }
                 () = sleep_until(retry), if unsent => {}
+                // At the end the device goes with the shards.
+                change = next_change(&mut self.inside), if self.stage == Stage::Serving => {
+                    self.inside_changed(change).await;
+                }
                 () = news.notified() => {}
             }
             let more = self.receive();
@@ -257,6 +269,7 @@ impl Gateway {
             uplink_bytes = totals.uplink_bytes,
             downlink_bytes = totals.downlink_bytes,
             handed_over = totals.handoff_out,
+            taken_over = totals.handoff_in,
             dropped = if drops.is_empty() {
                 "none".to_owned()
             } else {
@@ -264,12 +277,30 @@ impl Gateway {
             },
             "stopped"
         );
+        for (name, sizes) in counters.sizes.entries() {
+            if sizes.count() > 0 {
+                tracing::info!(
+                    count = sizes.count(),
+                    mean = sizes.mean(),
+                    half_at_most = sizes.at_most(500),
+                    most_at_most = sizes.at_most(990),
+                    "sizes of {name}"
+                );
+            }
+        }
         self.failure.take().map_or(Ok(()), Err)
     }
 
     fn announce(&self, standing: &Standing) {
         for made in &standing.made {
             tracing::info!("made {made}");
+        }
+        if let Some(inside) = &self.inside {
+            inside.announce();
+        }
+        match &self.spread {
+            (how, true) => tracing::info!("outside: {how}"),
+            (how, false) => tracing::warn!("outside: {how}"),
         }
         for obstacle in &standing.obstacles {
             tracing::warn!("{obstacle}");
@@ -279,9 +310,20 @@ impl Gateway {
             .config
             .listen
             .iter()
-            .map(SocketAddr::to_string)
+            .map(|listen| listen.address.to_string())
             .collect();
         tracing::info!(listen = listen.join(" "), "serving");
+    }
+
+    /// Mends the inside, and tells the shards of it.
+    async fn inside_changed(&mut self, change: Change) {
+        let Some(inside) = &mut self.inside else {
+            return;
+        };
+        let queues = inside.handle(&self.snapshot.config, change).await;
+        for (shard, queue) in (0..).zip(queues) {
+            self.shards.send(shard, ToShard::Tun(queue));
+        }
     }
 
     fn signalled(&mut self, name: &str) {
@@ -348,12 +390,22 @@ impl Gateway {
                 }
                 FromShard::Ready {
                     shard,
+                    driver,
                     features,
                     waker,
                 } => {
+                    self.drivers.announce(driver);
                     tracing::info!(shard, "shard ready: {features}");
                     self.shards.set_waker(shard, waker);
                     self.ready += 1;
+                }
+                FromShard::TunReplaced { shard, error } => {
+                    if let Some(error) = error {
+                        tracing::error!(
+                            shard,
+                            "cannot use the queue of the device made again: {error}; restart the gateway"
+                        );
+                    }
                 }
                 FromShard::Stopped { shard, error } => self.shard_stopped(shard, error),
             }
@@ -372,6 +424,13 @@ impl Gateway {
                 self.stop();
             }
         }
+    }
+}
+
+async fn next_change(inside: &mut Option<Inside>) -> Change {
+    match inside {
+        Some(inside) => inside.change().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Starts the shards: listeners, TUN queues, rings and threads. The one place that knows how.
+//! Starts the shards: listeners, TUN queues, drivers and threads. The one place that knows how.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use datapath::http::ProbeAnswer;
-use datapath::io::{Io as _, Waker};
+use datapath::io::{Io as _, Steering, Waker};
 use datapath::ip::offload::merge::Offloads;
 use datapath::ppp::auth::AuthMethod;
 use datapath::ppp::link::AuthenticatorConfig;
-use datapath::session::{Limits, ServerSettings};
+use datapath::session::{Limits, QueueLimits, ServerSettings};
 use datapath::shard::counters::Published;
 use datapath::shard::handoff::Mailbox;
 use datapath::shard::route::{Directory, Range};
@@ -20,17 +20,19 @@ use datapath::shard::{Config as ShardConfig, Inside, Shard};
 use datapath::sstp;
 use datapath::sstp::binding::HashBitmask;
 use datapath::sys::affinity;
+use datapath::sys::copy_and_sum;
+use datapath::sys::driver::{Choice, Config as DriverConfig, Driver};
 use datapath::sys::entropy::SystemEntropy;
-use datapath::sys::socket::{ListenOptions, listen_group};
+use datapath::sys::socket::{
+    ConnectionOptions, ListenGroup, ListenOptions, NotByCpu, listen_group,
+};
 use datapath::sys::thread::spawn_shard;
-use datapath::sys::uring::{Config as RingConfig, Uring};
 use datapath::tls::{
     KernelPlan, KernelUse, RecordLayerKind, ServerGeneration, TlsOptions, Version,
 };
-use socket2::Socket;
 use tokio::sync::Notify;
 
-use crate::config::{Config, InsideKind, Method, Pool, RecordLayer, Snapshot, TlsVersion};
+use crate::config::{Config, InsideKind, Listen, Method, Pool, RecordLayer, Snapshot, TlsVersion};
 use crate::owner::{FromShard, Outbox, ShardOwner, SourceGate, ToShard};
 
 /// Messages from all shards that may wait for the control plane.
@@ -43,6 +45,11 @@ const HANDOFF_PACKETS: usize = 64;
 const SEND_BUFFERS: usize = 256;
 /// Buffers of 64 KB a shard receives into.
 const RECEIVE_BUFFERS: u16 = 64;
+
+/// Linux' answers to a congestion control that we may not use, and to one that it has not; binding a
+/// port that we may not use is answered with another one.
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
 
 /// Why the shards did not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,16 @@ pub(crate) enum StartError {
     },
     #[error(transparent)]
     KernelTls(#[from] crate::kernel_tls::Missing),
+    #[error(
+        "listener {address} cannot have the congestion control \"{name}\": {source}; to see those of this kernel: \
+             sysctl net.ipv4.tcp_available_congestion_control; one that is not in tcp_allowed_congestion_control \
+             needs CAP_NET_ADMIN"
+    )]
+    Congestion {
+        address: SocketAddr,
+        name: String,
+        source: io::Error,
+    },
     #[error("TLS cannot be set up: {0}")]
     Tls(datapath::tls::Error),
     #[error("cannot write the key log {path}: {source}")]
@@ -93,13 +110,14 @@ pub(crate) const fn fixed_memory(shards: usize) -> usize {
 
 /// Descriptors that the process opens at most.
 pub(crate) fn descriptors_needed(config: &Config, shards: usize) -> u64 {
-    // A shard: ring, eventfd, TUN queue, listeners; the rest is files and the control plane's.
+    // A shard: ring or epoll, eventfd, TUN queue, listeners; the rest is files and the control plane's.
     let fixed = 64 + shards * (4 + config.listen.len());
     u64::from(config.limits.sessions) + u64::from(config.limits.handshakes) + fixed as u64
 }
 
 /// Opens the group of listeners of one address, a listener a shard.
-pub(crate) fn listen(address: SocketAddr, cpus: &[usize]) -> Result<Vec<Socket>, StartError> {
+pub(crate) fn listen(listen: &Listen, cpus: &[usize]) -> Result<ListenGroup, StartError> {
+    let address = listen.address;
     let explain = |source: io::Error| match source.kind() {
         io::ErrorKind::PermissionDenied => StartError::PortNotAllowed(address),
         io::ErrorKind::AddrInUse => StartError::PortInUse(address),
@@ -111,7 +129,41 @@ pub(crate) fn listen(address: SocketAddr, cpus: &[usize]) -> Result<Vec<Socket>,
     if !(address.is_ipv6() && address.ip().is_unspecified()) {
         TcpListener::bind(address).map_err(explain)?;
     }
-    listen_group(address, cpus, &ListenOptions::default()).map_err(explain)
+    let options = ListenOptions {
+        connection: ConnectionOptions {
+            congestion: listen.congestion.clone(),
+            user_timeout: Some(listen.user_timeout),
+            ..ConnectionOptions::default()
+        },
+        ..ListenOptions::default()
+    };
+    listen_group(address, cpus, &options).map_err(|source| {
+        let refused = matches!(source.raw_os_error(), Some(EPERM | ENOENT));
+        match listen.congestion.clone().filter(|_| refused) {
+            Some(name) => StartError::Congestion {
+                address,
+                name,
+                source,
+            },
+            None => explain(source),
+        }
+    })
+}
+
+/// How connections find their shard, in words; and whether that is the better way.
+pub(crate) fn spread(groups: &[ListenGroup]) -> (String, bool) {
+    let first_not = groups.iter().find_map(|group| group.by_cpu.as_ref().err());
+    match first_not {
+        None => (
+            "a connection goes to the shard of the CPU that took its SYN (CBPF)".to_owned(),
+            true,
+        ),
+        Some(NotByCpu::Alone) => ("one shard has all connections".to_owned(), true),
+        Some(why) => (
+            format!("connections are spread over the shards by their hash: {why}"),
+            false,
+        ),
+    }
 }
 
 /// What every session of this snapshot is served with.
@@ -178,6 +230,11 @@ pub(crate) fn settings(
         limits: Limits {
             handshake: times.handshake,
             http: times.handshake,
+            queue: QueueLimits {
+                target: config.network.queue_target,
+                // RFC 8289 §4.3: the target is a twentieth of the interval.
+                interval: (20 * config.network.queue_target).max(QueueLimits::default().interval),
+            },
             ..Limits::default()
         },
         probe: ProbeAnswer::default(),
@@ -207,9 +264,11 @@ struct Handle {
 pub(crate) struct Parts {
     pub(crate) cpus: Vec<usize>,
     /// A group an address, a listener a shard.
-    pub(crate) listeners: Vec<Vec<Socket>>,
+    pub(crate) listeners: Vec<ListenGroup>,
     /// A queue a shard; empty without a TUN.
     pub(crate) queues: Vec<OwnedFd>,
+    /// What gives each packet to the queue of its shard.
+    pub(crate) steering: Option<Arc<dyn Steering>>,
     /// Which superpackets the TUN takes.
     pub(crate) offloads: Option<Offloads>,
     /// What the kernel does of TLS.
@@ -222,7 +281,8 @@ pub(crate) struct Parts {
 pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartError> {
     let config = &snapshot.config;
     let settings = Arc::new(settings(snapshot, parts.kernel)?);
-    let directory = Arc::new(Directory::new(&ranges(&config.pools)));
+    let directory = Directory::new(&ranges(&config.pools)).steered_by(parts.steering);
+    let directory = Arc::new(directory);
     let mailboxes: Arc<[_]> = parts
         .cpus
         .iter()
@@ -235,7 +295,7 @@ pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartEr
 
     let mut by_shard: Vec<Vec<_>> = parts.cpus.iter().map(|_| Vec::new()).collect();
     for group in parts.listeners {
-        for (shard, socket) in by_shard.iter_mut().zip(group) {
+        for (shard, socket) in by_shard.iter_mut().zip(group.sockets) {
             shard.push(socket);
         }
     }
@@ -257,20 +317,23 @@ pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartEr
                     _ => Inside::Reflector,
                 },
                 offloads: parts.offloads,
+                copy_and_sum: copy_and_sum::fastest(),
                 isolate: !config.network.client_to_client,
                 directory: Arc::clone(&directory),
                 mailboxes: Arc::clone(&mailboxes),
                 published: Arc::clone(&published),
             },
-            ring: RingConfig {
+            choice: crate::driver::choice(config.driver),
+            io: DriverConfig {
                 connections: u32::try_from(connections).unwrap_or(u32::MAX).min(1 << 24),
                 receive_buffers: RECEIVE_BUFFERS,
                 listeners,
                 tun,
                 kernel_opens_tls: parts.kernel.rx != KernelUse::Never,
-                ..RingConfig::default()
+                ..DriverConfig::default()
             },
             owner: ShardOwner::new(
+                index,
                 Arc::clone(&settings),
                 SourceGate::new(parts.per_source),
                 to_control.clone(),
@@ -330,7 +393,8 @@ fn ranges(pools: &[Pool]) -> Vec<Range> {
 /// All that goes to a shard's thread.
 struct Plan {
     config: ShardConfig,
-    ring: RingConfig,
+    choice: Choice,
+    io: DriverConfig,
     owner: ShardOwner,
     to_control: Sender<FromShard>,
     news: Arc<Notify>,
@@ -346,8 +410,8 @@ impl Plan {
             to_control: self.to_control,
             news: self.news,
         };
-        let ring = match Uring::new(self.ring) {
-            Ok(ring) => ring,
+        let driver = match Driver::open(self.choice, self.io) {
+            Ok(driver) => driver,
             Err(error) => {
                 last_word.error = Some(error.to_string());
                 return;
@@ -365,16 +429,18 @@ impl Plan {
                 Some(Offloads { udp: true, .. }) => "TUN queue with TCP and UDP offload",
             },
             Inside::Reflector => "reflector",
+            Inside::ClientTun => "client's TUN",
             Inside::Owner => "owner",
         };
-        let features = format!("{place}, io_uring {:?}, {inside}", ring.rung());
-        let waker = ring.waker();
+        let features = format!("{place}, {inside}");
+        let waker = driver.waker();
         last_word.tell(FromShard::Ready {
             shard,
+            driver: driver.describe(),
             features,
             waker,
         });
-        let mut serving = Shard::new(ring, self.owner, SystemEntropy, self.config);
+        let mut serving = Shard::new(driver, self.owner, SystemEntropy, self.config);
         last_word.error = serving.run().err().map(|error| error.to_string());
     }
 }

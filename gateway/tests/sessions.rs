@@ -1,6 +1,6 @@
 //! The real binary under load of nothing but itself: it starts, answers the curious, and stops.
 //!
-//! Needs io_uring and loopback, no right: the inside is the reflector.
+//! Needs loopback, no right: the inside is the reflector. The driver is that of SSTP_GW_DRIVER.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,9 +26,11 @@ impl Demo {
             .unwrap()
             .local_addr()
             .unwrap();
+        let driver = std::env::var("SSTP_GW_DRIVER").unwrap_or_else(|_| "auto".to_owned());
         let mut child = Command::new(env!("CARGO_BIN_EXE_sstp-gw"))
             .args(["demo", "--inside", "reflector", "--shards", "2"])
             .args(["--listen", &address.to_string()])
+            .args(["--driver", &driver])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -75,6 +75,8 @@ pub(crate) struct Outcome {
     pub(crate) addresses: Addresses,
     /// What was pinged.
     pub(crate) target: Option<IpAddr>,
+    /// Why nothing could be pinged although it was to be.
+    pub(crate) no_ping: Option<String>,
     /// What came of the pings.
     pub(crate) tally: Option<Tally>,
     /// Round trip of the LCP echo.
@@ -199,7 +201,10 @@ impl Client {
                     },
                 ));
             }
-            Err(why) => self.notices.push(Notice::NoPing(why)),
+            Err(why) => {
+                self.outcome.no_ping = Some(why.clone());
+                self.notices.push(Notice::NoPing(why));
+            }
         }
     }
 

@@ -6,28 +6,23 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use datapath::output::Entropy;
-use datapath::ppp::auth::AuthMethod;
-use datapath::ppp::link::AuthenticateeConfig;
+use datapath::session::ClientSettings;
 use datapath::session::event::EndReason;
-use datapath::session::{ClientSettings, Limits};
 use datapath::shard::counters::Published;
 use datapath::shard::handoff::Mailbox;
 use datapath::shard::route::Directory;
 use datapath::shard::{self, Inside, Shard};
-use datapath::sstp::Timing;
+use datapath::sys::copy_and_sum;
+use datapath::sys::driver::{self, Choice, Driver};
 use datapath::sys::entropy::SystemEntropy;
-use datapath::sys::uring::{self, Uring};
-use datapath::tls::{TlsOptions, Version};
-use rustls_pki_types::ServerName;
-use zeroize::Zeroizing;
+use datapath::sys::uring::Rung;
 
-use crate::client::{Client, Outcome, Plan};
-use crate::flags::{Connect, Method, Password, TlsVersion};
+use crate::client::{Client, Notice, Outcome, Plan};
+use crate::flags::{self, Connect, Server};
 use crate::report::{self, Report, Subject};
+use crate::settings::{self, Stop, Template};
 use crate::trust::Trust;
-
-/// No password is longer; more on standard input is a mistake.
-const PASSWORD_LEN_MAX: u64 = 4096;
+use crate::tun;
 
 /// Room for one connection and its turns.
 const RING_ENTRIES: u32 = 64;
@@ -50,28 +45,17 @@ pub(crate) fn run(flags: &Connect) -> ExitCode {
     }
 }
 
-/// Why there is not even a report.
-#[derive(Debug)]
-enum Stop {
-    /// The flags, or a file they name, cannot be used.
-    Usage(String),
-    /// This host or the network does not let us.
-    Failed(String),
-}
-
 fn try_run(flags: &Connect) -> Result<bool, Stop> {
-    let trust = match (&flags.ca, flags.insecure_accept_any_certificate) {
-        (_, true) => Trust::Anybody,
-        (Some(path), false) => Trust::File(path.clone()),
-        (None, false) => Trust::System,
-    };
-    let settings = Arc::new(settings(flags, &trust)?);
-    let addresses = addresses(flags)?;
+    let trust = Trust::of(&flags.access);
+    let mut template = Template::new(&flags.access, &flags.server, &trust)?;
+    template.settings.limits.record_per_packet = flags.record_per_packet;
+    let settings = template.for_user(&flags.user);
+    let addresses = addresses(&flags.server, flags.source)?;
     let last = addresses.len().saturating_sub(1);
     for (index, &address) in addresses.iter().enumerate() {
         let subject = Subject {
             server: &flags.server,
-            name: name(flags),
+            name: settings::name(&flags.access, &flags.server),
             address,
             user: &flags.user,
             trust: &trust,
@@ -115,27 +99,39 @@ fn session(
         settings: Arc::clone(settings),
         to: subject.address,
         source: flags.source.map(|source| SocketAddr::new(source, 0)),
-        ping_count: flags.ping,
+        // With an interface it is the host that pings.
+        ping_count: if flags.tun.is_some() { 0 } else { flags.ping },
         ping_to: flags.ping_to,
         ping_interval: flags.interval,
         ping_data_len: usize::from(flags.size),
         hold: flags.hold,
         nonce: u64::from_be_bytes(SystemEntropy.array()),
     };
-    let driver = Uring::new(uring::Config {
+    let interface = flags.tun.as_deref().map(|name| {
+        tun::open(name, flags.mtu, !flags.no_offload).map_err(|why| Stop::Failed(why.to_string()))
+    });
+    let (interface, queue) = interface.transpose()?.unzip();
+    let config = driver::Config {
         submission_entries: RING_ENTRIES,
         receive_buffers: RECEIVE_BUFFERS,
         connections: 1,
-        ..uring::Config::default()
-    })
-    .map_err(|why| Stop::Failed(why.to_string()))?;
+        tun: queue,
+        ..driver::Config::default()
+    };
+    let driver = Driver::open(choice(flags.access.driver), config)
+        .map_err(|why| Stop::Failed(why.to_string()))?;
     let config = shard::Config {
         index: 0,
         connections_max: 1,
         handshakes_max: 1,
         send_buffers: SEND_BUFFERS,
-        inside: Inside::Owner,
-        offloads: None,
+        inside: if interface.is_some() {
+            Inside::ClientTun
+        } else {
+            Inside::Owner
+        },
+        offloads: interface.as_ref().and_then(|tun| tun.offloads),
+        copy_and_sum: copy_and_sum::fastest(),
         isolate: false,
         directory: Arc::new(Directory::new(&[])),
         mailboxes: Arc::new([Mailbox::new(1)]),
@@ -147,6 +143,10 @@ fn session(
             .turn()
             .map_err(|error| Stop::Failed(format!("the I/O driver cannot go on: {error}")))?;
         for notice in shard.owner_mut().take_notices() {
+            if let (Notice::Up(up), Some(tun)) = (&notice, &interface) {
+                tun.configure(&up.addresses, &flags.route)
+                    .map_err(|why| Stop::Failed(why.to_string()))?;
+            }
             if !flags.json {
                 print(&report::line(&notice, subject.trust));
             }
@@ -157,95 +157,20 @@ fn session(
     }
 }
 
-fn settings(flags: &Connect, trust: &Trust) -> Result<ClientSettings, Stop> {
-    let version = flags.tls.map(|version| match version {
-        TlsVersion::Tls12 => Version::Tls12,
-        TlsVersion::Tls13 => Version::Tls13,
-    });
-    let options = TlsOptions::default();
-    let options = TlsOptions {
-        min_version: version.unwrap_or(options.min_version),
-        max_version: version.unwrap_or(options.max_version),
-        ..options
-    };
-    let tls = trust
-        .profile(&options)
-        .map_err(|error| Stop::Usage(error.to_string()))?;
-    let name = name(flags);
-    let server_name = ServerName::try_from(name.to_owned())
-        .map_err(|_| Stop::Usage(format!("{name:?} is neither a name nor an address")))?;
-    Ok(ClientSettings {
-        tls: Arc::new(tls),
-        server_name,
-        host: host_header(name),
-        timing: Timing::default(),
-        link: Arc::new(AuthenticateeConfig {
-            user: flags.user.clone().into_bytes(),
-            password: password(&flags.password)?,
-            methods: flags.method.iter().copied().map(method).collect(),
-            ipv4: !flags.no_ipv4,
-            ipv6: !flags.no_ipv6,
-            ..AuthenticateeConfig::default()
-        }),
-        limits: Limits {
-            setup: flags.timeout,
-            ..Limits::default()
-        },
-    })
-}
-
-/// What the server is called, in its certificate and to itself.
-fn name(flags: &Connect) -> &str {
-    flags.server_name.as_ref().unwrap_or(&flags.server.host)
-}
-
-/// The `Host` header: an IPv6 address goes in brackets (RFC 9110 §7.2).
-fn host_header(name: &str) -> String {
-    match name.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) => format!("[{address}]"),
-        _ => name.to_owned(),
-    }
-}
-
-const fn method(method: Method) -> AuthMethod {
-    match method {
-        Method::Mschapv2 => AuthMethod::MsChapV2,
-        Method::Eap => AuthMethod::Eap,
-        Method::ChapMd5 => AuthMethod::ChapMd5,
-        Method::Pap => AuthMethod::Pap,
-    }
-}
-
-fn password(flags: &Password) -> Result<Zeroizing<String>, Stop> {
-    use io::Read as _;
-
-    if let Some(password) = &flags.password {
-        return Ok(Zeroizing::new(password.clone()));
-    }
-    let mut text = Zeroizing::new(String::new());
-    io::stdin()
-        .take(PASSWORD_LEN_MAX)
-        .read_to_string(&mut text)
-        .map_err(|error| Stop::Usage(format!("no password on standard input: {error}")))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(Zeroizing::new(line.to_owned())),
-        _ => Err(Stop::Usage(
-            "the first line of standard input is empty: no password".to_owned(),
-        )),
+pub(crate) const fn choice(driver: flags::Driver) -> Choice {
+    match driver {
+        flags::Driver::Auto => Choice::Auto,
+        flags::Driver::IoUring => Choice::IoUring(Rung::NoArray),
+        flags::Driver::Epoll => Choice::Epoll,
     }
 }
 
 /// Every address of the server that can be reached from the wanted source.
-fn addresses(flags: &Connect) -> Result<Vec<SocketAddr>, Stop> {
-    let server = &flags.server;
+pub(crate) fn addresses(server: &Server, source: Option<IpAddr>) -> Result<Vec<SocketAddr>, Stop> {
     let addresses: Vec<SocketAddr> = (server.host.as_str(), server.port)
         .to_socket_addrs()
         .map_err(|error| Stop::Failed(format!("{}: {error}", server.host)))?
-        .filter(|address| {
-            flags
-                .source
-                .is_none_or(|source| source.is_ipv4() == address.is_ipv4())
-        })
+        .filter(|address| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4()))
         .collect();
     if addresses.is_empty() {
         let message = format!("{} has no address of the family of --source", server.host);
@@ -255,7 +180,7 @@ fn addresses(flags: &Connect) -> Result<Vec<SocketAddr>, Stop> {
 }
 
 /// Prints at once; a reader that has gone away is no reason to fail.
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();

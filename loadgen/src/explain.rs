@@ -73,6 +73,16 @@ pub(crate) fn not_begun(error: String) -> Failure {
     }
 }
 
+/// A session that was to be pinged through and could not be.
+pub(crate) fn no_ping(why: String) -> Failure {
+    Failure {
+        class: "no-ping",
+        phase: "up",
+        text: format!("nothing was pinged: {why}"),
+        hint: Some("Name an address to ping by --ping-to, or ask for none by --ping 0."),
+    }
+}
+
 /// The phase that follows the last milestone.
 fn phase_after(ended: &Ended) -> &'static str {
     if ended.was_up {

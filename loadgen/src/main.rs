@@ -4,10 +4,12 @@
 //! its [`Owner`](datapath::shard::Owner): it says whom to connect to, what to send through the
 //! tunnel and when to end, and reports what came of it. It speaks to any SSTP server.
 //!
-//! Path of a run: [`flags`] → [`connect`] (trust, address, shard) → [`client`] (the owner) with
-//! [`ping`] inside the tunnel → [`report`].
+//! One client: [`flags`] → [`connect`] (trust, address, shard) → [`client`] (the owner) with
+//! [`ping`] inside the tunnel → [`report`]. Thousands: [`fleet`], whose packets carry
+//! [`payload`] and may go to [`reflect`].
 //!
-//! Exit codes: 0 it did what was asked, 1 it failed, 2 usage.
+//! Exit codes: 0 it did what was asked, 1 it failed, 2 usage, 99 a threshold is broken, 130
+//! interrupted.
 
 use std::process::ExitCode;
 
@@ -17,10 +19,15 @@ mod client;
 mod connect;
 mod explain;
 mod flags;
+mod fleet;
 mod icmp;
+mod payload;
 mod ping;
+mod reflect;
 mod report;
+mod settings;
 mod trust;
+mod tun;
 
 use crate::flags::{Command, Flags};
 
@@ -31,5 +38,8 @@ fn main() -> ExitCode {
     let Flags { command } = Flags::parse();
     match command {
         Command::Connect(flags) => connect::run(&flags),
+        Command::Storm(flags) => fleet::storm(&flags),
+        Command::Traffic(flags) => fleet::traffic(&flags),
+        Command::Reflect(flags) => reflect::run(&flags),
     }
 }

@@ -186,7 +186,9 @@ fn failure(subject: &Subject<'_>, outcome: &Outcome) -> Option<Failure> {
         return Some(explain::not_begun(error.clone()));
     }
     match &outcome.ended {
-        Some(ended) if ended.was_up && ended.reason == EndReason::UserRequest => None,
+        Some(ended) if ended.was_up && ended.reason == EndReason::UserRequest => {
+            outcome.no_ping.clone().map(explain::no_ping)
+        }
         Some(ended) => Some(explain::failure(ended, subject.name)),
         None => Some(explain::not_begun(
             "the run ended before the session did".to_owned(),

@@ -7,6 +7,8 @@ use datapath::tls::{self, ClientProfile, TlsOptions};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject};
 
+use crate::flags::Access;
+
 /// Where distributions keep the authorities they trust: Debian, Red Hat, SUSE, Alpine.
 const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -56,6 +58,15 @@ impl fmt::Display for Trust {
 }
 
 impl Trust {
+    /// Whom the flags say to trust.
+    pub(crate) fn of(access: &Access) -> Self {
+        match (&access.ca, access.insecure_accept_any_certificate) {
+            (_, true) => Self::Anybody,
+            (Some(path), false) => Self::File(path.clone()),
+            (None, false) => Self::System,
+        }
+    }
+
     /// The profile that believes so.
     pub(crate) fn profile(&self, options: &TlsOptions) -> Result<ClientProfile, Error> {
         let roots = match self {

@@ -10,7 +10,7 @@ use datapath::time::Duration;
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use serde_json::Value;
 
-use support::{NAME, PASSWORD, Server, USER, Wishes};
+use support::{NAME, PASSWORD, Server, USER, Wishes, driver};
 
 fn loadgen() -> Command {
     Command::new(env!("CARGO_BIN_EXE_loadgen"))
@@ -34,6 +34,8 @@ fn connect_as(server: &Server, password: &str, flags: &[&str]) -> Output {
             password,
             "--interval",
             "0.01",
+            "--driver",
+            &driver(),
         ])
         .arg("--ca")
         .arg(&server.ca)
@@ -151,6 +153,20 @@ fn without_pings_it_still_connects_and_ends() {
     assert_eq!(output.status.code(), Some(0), "{report:#}");
     assert_eq!(report["ping"], Value::Null);
     assert_eq!(report["end"]["uplink_packets"], 0);
+}
+
+#[test]
+fn a_ping_that_cannot_be_sent_is_a_failure() {
+    let server = Server::start(Wishes::default());
+    let output = connect(&server, &["--json", "--ping-to", "2001:db8::1"]);
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["failure"]["class"], "no-ping");
+    assert_eq!(report["end"]["reason"], "user-request");
+    // Not asked for, nothing is missed.
+    let none = ["--json", "--ping-to", "2001:db8::1", "--ping", "0"];
+    assert_eq!(connect(&server, &none).status.code(), Some(0));
 }
 
 #[test]
@@ -288,6 +304,7 @@ fn nobody_listens_or_nothing_like_tls_answers() {
         let output = loadgen()
             .args(["connect", &address, "--user", USER, "--password", PASSWORD])
             .args(["--insecure-accept-any-certificate", "--json"])
+            .args(["--driver", &driver()])
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(1));

@@ -3,6 +3,8 @@
 //! A test that cannot run on this host says so with [`skip`] and returns; it is counted as skipped by
 //! `tests/run`, never as passed.
 
+pub mod gateway;
+
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,12 @@ pub fn binary(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Which driver the gateways and clients of a test have: the word of `shards.driver` and `--driver` that
+/// `tests/run` put into SSTP_GW_DRIVER, by default `auto`.
+pub fn driver() -> String {
+    std::env::var("SSTP_GW_DRIVER").unwrap_or_else(|_| "auto".to_owned())
 }
 
 /// Says loudly that test `name` did not run, and why; in $SSTP_GW_SKIPPED too.
@@ -117,6 +125,11 @@ impl Running {
                 ),
             }
         }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal, named as `kill` does.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::{Running, binary, is_root};
+use e2e::{Running, binary, driver, is_root};
 
 /// `program`, without the rights that this process may have.
 fn unprivileged(program: &Path) -> Command {
@@ -32,6 +32,7 @@ fn demo_without_rights_is_reached_by_the_line_it_prints() {
 
     let mut command = unprivileged(&sstp_gw);
     command.args(["demo", "--inside", "reflector", "--shards", "2"]);
+    command.args(["--driver", &driver()]);
     command.env("TMPDIR", dir.path()).current_dir(dir.path());
     let mut demo = Running::start(&mut command);
     let line = demo.line("loadgen -- connect");
@@ -39,7 +40,9 @@ fn demo_without_rights_is_reached_by_the_line_it_prints() {
     let (cargo, arguments) = line.split_once(" -- ").unwrap();
     assert_eq!(cargo.trim(), "cargo run --release --bin loadgen");
     let arguments: Vec<_> = arguments.split_whitespace().collect();
-    let output = unprivileged(&loadgen).args(&arguments).output().unwrap();
+    let mut client = unprivileged(&loadgen);
+    client.args(&arguments).args(["--driver", &driver()]);
+    let output = client.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}{errors}");
@@ -71,6 +74,7 @@ fn demo_says_in_one_line_that_it_has_no_tun() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let listen = free.unwrap().to_string();
     command.args(["demo", "--shards", "1", "--listen", &listen]);
+    command.args(["--driver", &driver()]);
     command.env("TMPDIR", dir.path()).current_dir(dir.path());
     let mut demo = Running::start(&mut command);
     let line = demo.line("packets are sent back to their clients instead");

@@ -7,18 +7,27 @@ use datapath::time::Duration;
 
 /// What was carried in how much time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// Of the measuring thread.
-    pub(super) cpu: Duration,
-    pub(super) wall: Duration,
-    pub(super) bytes: u64,
-    pub(super) packets: u64,
+    pub(crate) cpu: Duration,
+    pub(crate) wall: Duration,
+    pub(crate) bytes: u64,
+    pub(crate) packets: u64,
 }
 
 impl Sample {
+    pub(crate) fn cpu_ms_per_gb(&self) -> f64 {
+        // Nanoseconds a byte are seconds a GB.
+        self.cpu.as_nanos() as f64 * 1e3 / self.bytes as f64
+    }
+
+    pub(crate) fn cpu_ns_per_packet(&self) -> f64 {
+        self.cpu.as_nanos() as f64 / self.packets as f64
+    }
+
     /// Adds one piece of work and the time it takes; `work` answers how many bytes and packets it
     /// carried.
-    pub(super) fn time(
+    pub(crate) fn time(
         &mut self,
         work: impl FnOnce() -> io::Result<(usize, usize)>,
     ) -> io::Result<()> {

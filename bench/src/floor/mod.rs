@@ -14,13 +14,14 @@
 //! A GB is 10^9 bytes of IP packets (of plaintext, where there are none).
 
 mod aead;
+mod beside;
 mod meter;
 mod pump;
 mod record;
 mod report;
-mod rig;
+pub(crate) mod rig;
 mod socket;
-mod traffic;
+pub(crate) mod traffic;
 mod tun;
 
 use std::io;
@@ -29,6 +30,9 @@ use datapath::sys::affinity;
 use datapath::time::Duration;
 
 pub use report::{Report, Row, Spread};
+
+pub(crate) use beside::Beside;
+pub(crate) use meter::Sample as Reading;
 
 use meter::Sample;
 use rig::Rig;

@@ -55,7 +55,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    /// Of these values; of none, it is not a number.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -78,16 +79,11 @@ impl Row {
         let spread = |value: fn(&Sample) -> f64| Spread::of(samples.iter().map(value));
         Self {
             name,
-            // Nanoseconds a byte are seconds a GB.
-            cpu_ms_per_gb: spread(|sample| {
-                sample.cpu.as_nanos() as f64 * 1e3 / sample.bytes as f64
-            }),
+            cpu_ms_per_gb: spread(Sample::cpu_ms_per_gb),
             wall_ms_per_gb: spread(|sample| {
                 sample.wall.as_nanos() as f64 * 1e3 / sample.bytes as f64
             }),
-            cpu_ns_per_packet: spread(|sample| {
-                sample.cpu.as_nanos() as f64 / sample.packets as f64
-            }),
+            cpu_ns_per_packet: spread(Sample::cpu_ns_per_packet),
         }
     }
 }

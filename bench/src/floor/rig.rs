@@ -13,16 +13,16 @@ use datapath::sys::namespace;
 use datapath::sys::tun::{self, TunConfig};
 
 /// The client inside the tunnel.
-pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Whom it talks to.
-pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 /// Of both devices.
 pub(super) const MTU: u16 = 1400;
 /// A burst must find room in a device whole.
 const BURST_PACKETS_MAX: u32 = 1000;
 
 /// Longer than what a TUN gives at a time.
-pub(super) const READ_LEN_MAX: usize = 10 + 65_536;
+pub(crate) const READ_LEN_MAX: usize = 10 + 65_536;
 
 /// Both devices.
 #[derive(Debug)]
@@ -38,22 +38,7 @@ pub(super) struct Rig {
 impl Rig {
     /// Moves the calling thread to a namespace of its own and makes the devices there.
     pub(super) fn new() -> io::Result<Self> {
-        namespace::enter_new_network()
-            .map_err(|error| io::Error::other(format!("no network namespace: {error}")))?;
-        // Neither router solicitations nor refusals: only what is written comes out.
-        for (name, value) in [
-            ("ipv6/conf/default/disable_ipv6", "1"),
-            ("ipv4/ip_forward", "1"),
-            ("ipv4/conf/all/rp_filter", "0"),
-            ("ipv4/conf/default/rp_filter", "0"),
-            // A burst must find room in a socket whole.
-            ("ipv4/tcp_rmem", "4096 4194304 8388608"),
-            ("ipv4/tcp_wmem", "4096 4194304 8388608"),
-        ] {
-            fs::write(format!("/proc/sys/net/{name}"), value)
-                .map_err(|error| io::Error::other(format!("cannot set {name}: {error}")))?;
-        }
-        ip("link set lo up")?;
+        enter_network()?;
         let (gateway, udp_offload) = device("gateway0", "10.77.0.1/24")?;
         let (network, _) = device("network0", "10.78.0.1/24")?;
         Ok(Self {
@@ -64,7 +49,30 @@ impl Rig {
     }
 }
 
-fn device(name: &str, address: &str) -> io::Result<(File, bool)> {
+/// Moves the calling thread to a new network namespace that forwards.
+pub(crate) fn enter_network() -> io::Result<()> {
+    namespace::enter_new_network()
+        .map_err(|error| io::Error::other(format!("no network namespace: {error}")))?;
+    // Neither router solicitations nor refusals: only what is written comes out.
+    for (name, value) in [
+        ("ipv6/conf/default/disable_ipv6", "1"),
+        ("ipv4/ip_forward", "1"),
+        ("ipv4/conf/all/rp_filter", "0"),
+        ("ipv4/conf/default/rp_filter", "0"),
+        // A burst must find room in a socket whole.
+        ("ipv4/tcp_rmem", "4096 4194304 8388608"),
+        ("ipv4/tcp_wmem", "4096 4194304 8388608"),
+        // A burst after a pause is as good as one before it.
+        ("ipv4/tcp_slow_start_after_idle", "0"),
+    ] {
+        fs::write(format!("/proc/sys/net/{name}"), value)
+            .map_err(|error| io::Error::other(format!("cannot set {name}: {error}")))?;
+    }
+    ip("link set lo up")
+}
+
+/// A TUN device with this name and address, and whether the kernel takes UDP superpackets.
+pub(crate) fn device(name: &str, address: &str) -> io::Result<(File, bool)> {
     let config = TunConfig {
         name: Some(name.to_owned()),
         mtu: MTU,
@@ -79,7 +87,7 @@ fn device(name: &str, address: &str) -> io::Result<(File, bool)> {
     Ok((File::from(queue), device.udp_offload))
 }
 
-fn ip(arguments: &str) -> io::Result<()> {
+pub(crate) fn ip(arguments: &str) -> io::Result<()> {
     let status = Command::new("ip").args(arguments.split(' ')).status()?;
     if status.success() {
         Ok(())
@@ -89,7 +97,7 @@ fn ip(arguments: &str) -> io::Result<()> {
 }
 
 /// Reads one packet behind its vnet header; `None` if there is none.
-pub(super) fn read(mut tun: &File, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+pub(crate) fn read(mut tun: &File, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match tun.read(buffer) {
         Ok(len) => Ok(Some(len)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -98,7 +106,7 @@ pub(super) fn read(mut tun: &File, buffer: &mut [u8]) -> io::Result<Option<usize
 }
 
 /// Writes one packet behind its vnet header.
-pub(super) fn write(mut tun: &File, packet: &[u8]) -> io::Result<()> {
+pub(crate) fn write(mut tun: &File, packet: &[u8]) -> io::Result<()> {
     tun.write(packet).map(|_| ())
 }
 

@@ -1,5 +1,7 @@
 //! The packets that are pumped.
 
+use std::net::Ipv4Addr;
+
 use datapath::ip::checksum;
 use datapath::ip::offload::VNET_HEADER_LEN;
 use datapath::ip::offload::merge::{Merge, Offloads, Pushed};
@@ -14,14 +16,14 @@ const UDP: u8 = 17;
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     Uplink,
     Downlink,
 }
 
 /// What the packets of a burst are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Segments of one flow, each the next one's neighbour.
     Tcp,
     /// Datagrams of one flow.
@@ -35,20 +37,41 @@ pub(super) enum Kind {
 /// # Panics
 ///
 /// If `len` has no room for headers, or there are more packets than ports or numbers.
-pub(super) fn packets(kind: Kind, direction: Direction, len: usize, count: usize) -> Vec<Vec<u8>> {
-    let packet = |number| packet(kind, direction, len, number);
+pub(crate) fn packets(kind: Kind, direction: Direction, len: usize, count: usize) -> Vec<Vec<u8>> {
+    packets_of(CLIENT, kind, direction, len, count)
+}
+
+/// As [`packets`], of another client.
+///
+/// # Panics
+///
+/// As [`packets`].
+pub(crate) fn packets_of(
+    client: Ipv4Addr,
+    kind: Kind,
+    direction: Direction,
+    len: usize,
+    count: usize,
+) -> Vec<Vec<u8>> {
+    let packet = |number| packet(client, kind, direction, len, number);
     (0..count).map(packet).collect()
 }
 
-fn packet(kind: Kind, direction: Direction, len: usize, number: usize) -> Vec<u8> {
+fn packet(
+    client: Ipv4Addr,
+    kind: Kind,
+    direction: Direction,
+    len: usize,
+    number: usize,
+) -> Vec<u8> {
     let (protocol, headers_len, port) = match kind {
         Kind::Tcp => (TCP, TCP_HEADERS_LEN, 49_152),
         Kind::UdpFlow => (UDP, UDP_HEADERS_LEN, 49_153),
         Kind::UdpFlows => (UDP, UDP_HEADERS_LEN, 10_000 + number),
     };
     let (source, destination) = match direction {
-        Direction::Uplink => (CLIENT, SERVER),
-        Direction::Downlink => (SERVER, CLIENT),
+        Direction::Uplink => (client, SERVER),
+        Direction::Downlink => (SERVER, client),
     };
     let short = |value: usize| u16::try_from(value).expect("it is that small");
     let mut packet = vec![0; len];
@@ -95,13 +118,13 @@ fn packet(kind: Kind, direction: Direction, len: usize, number: usize) -> Vec<u8
 }
 
 /// `packets` as they are written to a TUN, each by itself.
-pub(super) fn plain(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn plain(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let with_header = |packet: &Vec<u8>| [&[0; VNET_HEADER_LEN], packet.as_slice()].concat();
     packets.iter().map(with_header).collect()
 }
 
 /// `packets` as they are written to a TUN, merged into as few as can be.
-pub(super) fn merged(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn merged(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut merge = Merge::new(Offloads {
         tcp: true,
         udp: true,

@@ -104,6 +104,9 @@ const fn add_wide(a: u64, b: u64) -> u64 {
     sum.wrapping_add(carry as u64)
 }
 
+/// What copies and sums like [`copy_and_sum`]; `sys` has wider ones for some processors.
+pub type CopyAndSum = fn(&[u8], &mut [u8]) -> Sum;
+
 /// Copies `from` to `to`, which is as long, and sums it up on the way: one pass over the bytes
 /// instead of two. Of different lengths, the shorter one counts.
 pub fn copy_and_sum(from: &[u8], to: &mut [u8]) -> Sum {

@@ -48,6 +48,10 @@ pub mod source;
 
 pub mod mss;
 
+pub mod flow;
+
+pub mod ecn;
+
 pub mod icmp;
 
 pub mod fragment;

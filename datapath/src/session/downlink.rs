@@ -135,9 +135,10 @@ impl Tunnel {
         let Some(tls) = cx.outside.tls.as_ref() else {
             return;
         };
+        let class = cx.outside.transmit.class_of(packet, tls, cx.edge);
         while let Some(packet_len) = cut.next_len() {
             let len = DATA_HEADER_LEN + packet_len;
-            let room = cx.outside.transmit.reserve(len, false, tls, cx.edge);
+            let room = cx.outside.transmit.reserve(len, class, tls, cx.edge);
             let Some((header, room)) = room.ok().and_then(<[u8]>::split_first_chunk_mut) else {
                 // What is left of it finds no room either.
                 for _ in 0..cut.count() {
@@ -146,7 +147,7 @@ impl Tunnel {
                 return;
             };
             *header = data_header(protocol, packet_len);
-            cut.write_next(room);
+            cut.write_next_with(room, cx.edge.copy_and_sum());
             count_sent(packet_len, cx.role, cx.ledger);
         }
         cx.ledger.last_traffic = cx.now;
@@ -192,7 +193,9 @@ impl Tunnel {
             return;
         };
         let len = DATA_HEADER_LEN + packet_len;
-        let Ok(room) = cx.outside.transmit.reserve(len, false, tls, cx.edge) else {
+        let transmit = &mut cx.outside.transmit;
+        let class = transmit.class_of(parts.first().copied().unwrap_or_default(), tls, cx.edge);
+        let Ok(room) = transmit.reserve(len, class, tls, cx.edge) else {
             return cx.edge.dropped(DropReason::QueueFull);
         };
         let Some((header, mut room)) = room.split_first_chunk_mut::<DATA_HEADER_LEN>() else {

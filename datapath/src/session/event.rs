@@ -163,6 +163,16 @@ pub struct Traffic {
     pub downlink_bytes: u64,
 }
 
+impl Traffic {
+    /// Takes out what was counted and then did not go out after all.
+    pub(crate) const fn take_back(&mut self, other: Self) {
+        self.uplink_packets = self.uplink_packets.saturating_sub(other.uplink_packets);
+        self.uplink_bytes = self.uplink_bytes.saturating_sub(other.uplink_bytes);
+        self.downlink_packets = self.downlink_packets.saturating_sub(other.downlink_packets);
+        self.downlink_bytes = self.downlink_bytes.saturating_sub(other.downlink_bytes);
+    }
+}
+
 macro_rules! end_reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// Why a session ended: a closed list, the same in logs, counters and accounting.
@@ -231,8 +241,10 @@ end_reasons! {
     Replaced = "replaced",
     /// The gateway is stopping.
     Shutdown = "shutdown",
-    /// A limit was reached (sessions, buffers, keys).
+    /// A limit was reached (sessions, buffers).
     Exhausted = "exhausted",
+    /// The TLS keys have protected nearly as much as they may, and cannot be replaced (TLS 1.2).
+    KeysSpent = "keys-spent",
     /// Ended by its own user (client role).
     UserRequest = "user-request",
 }
@@ -290,6 +302,8 @@ drop_reasons! {
     TooLong = "too-long",
     /// Uplink: the TUN refused it.
     InsideRefused = "inside-refused",
+    /// Uplink: the TUN device is down or gone.
+    InsideDown = "inside-down",
     /// Uplink: a PPP frame of a protocol nobody negotiated, or garbage.
     BadFrame = "bad-frame",
     /// Downlink: no session has this destination.
@@ -298,6 +312,10 @@ drop_reasons! {
     TooBig = "too-big",
     /// Downlink: the session's queue is full.
     QueueFull = "queue-full",
+    /// Downlink: it waited too long for a standing queue (CoDel, RFC 8289).
+    Late = "late",
+    /// Downlink: it still waited when its session ended.
+    Ended = "session-ended",
     /// Downlink: the other shard's letter box is full.
     HandoffFull = "handoff-full",
 }

@@ -12,9 +12,9 @@
 //! It makes no calls: the shard takes [`Session::keys_for_kernel`] to its driver.
 
 use super::event::EndReason;
-use super::{Closing, Edge, Flow, Outside, Session, Stage};
+use super::{Closing, Edge, Flow, Session, Stage};
+use crate::io::Loss;
 use crate::io::kernel_tls::{Direction, KEY_LEN_MAX, KernelSend, TlsCipher, TlsKeys, TlsVersion};
-use crate::io::{Loss, SendBuffer};
 use crate::time::Instant;
 use crate::tls;
 
@@ -39,7 +39,7 @@ impl Session {
         let transmit = &self.outside.transmit;
         let tx_is_quiet = !transmit.in_flight()
             && self.outside.flight.is_empty()
-            && (tls.is_in_kernel(tls::Half::Tx) || !transmit.has_pending());
+            && (tls.is_in_kernel(tls::Half::Tx) || transmit.needs_no_room());
         let rx_is_quiet = self.outside.partial_record.is_empty();
         let of = |direction, half, is_quiet: bool| {
             let keys = is_quiet.then(|| tls.keys_for_kernel(half)).flatten()?;
@@ -144,28 +144,6 @@ impl Session {
             }
             _ => self.receive_ended(loss, edge),
         }
-    }
-}
-
-impl Outside {
-    pub(super) fn has_controls(&self) -> bool {
-        let tls = self.tls.as_ref();
-        tls.is_some_and(|tls| tls.is_in_kernel(tls::Half::Tx) && tls.has_pending_output())
-    }
-
-    /// The next record that is not data, as a buffer of its own.
-    pub(super) fn next_control(&mut self) -> Option<SendBuffer> {
-        let control = self.tls.as_mut()?.take_control()?;
-        self.kernel_send = Some(KernelSend::Control {
-            content_type: control.content_type,
-        });
-        self.transmit.started();
-        let bytes = control.bytes.into_boxed_slice();
-        Some(SendBuffer {
-            start: 0,
-            end: bytes.len(),
-            bytes,
-        })
     }
 }
 

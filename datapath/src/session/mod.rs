@@ -25,6 +25,14 @@ pub mod policy;
 
 pub mod transmit;
 
+pub mod queue;
+
+mod codel;
+
+mod filling;
+
+mod pace;
+
 mod settings;
 
 mod tunnel;
@@ -39,21 +47,25 @@ mod handover;
 
 mod kernel_tls;
 
+mod outside;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use codel::Parameters as QueueLimits;
 pub use handover::{Exported, NotExportable};
 pub use settings::{ClientSettings, Limits, ServerSettings};
 
 use self::event::{
     Addresses, DropReason, EndReason, Ended, Event, Milestone, Milestones, Protection, Traffic,
 };
+use self::outside::Outside;
 use self::policy::{Answer, Policy, Question};
-use self::transmit::{BufferSource, Transmit};
+use self::queue::Shed;
+use self::transmit::BufferSource;
 use self::tunnel::Tunnel;
-use crate::http;
-use crate::io::kernel_tls::KernelSend;
 use crate::io::{Loss, SendBuffer};
+use crate::ip::checksum::{self, CopyAndSum};
 use crate::output::Entropy;
 use crate::time::{DeadlineKind, Deadlines, Instant};
 use crate::tls;
@@ -70,8 +82,22 @@ pub trait Edge: BufferSource {
     fn event(&mut self, event: Event);
     /// A packet was dropped.
     fn dropped(&mut self, reason: DropReason);
+    /// Packets that were counted as sent were dropped while they waited, or marked.
+    fn shed(&mut self, shed: &Shed, taken_back: Traffic) {
+        let _ = taken_back;
+        for _ in 0..shed.late {
+            self.dropped(DropReason::Late);
+        }
+        for _ in 0..shed.evicted {
+            self.dropped(DropReason::QueueFull);
+        }
+    }
     /// Unpredictable bytes.
     fn entropy(&self) -> Self::Entropy;
+    /// What copies packets of superpackets.
+    fn copy_and_sum(&self) -> CopyAndSum {
+        checksum::copy_and_sum
+    }
     /// An empty stash for what arrived only in part; it may have room already.
     fn take_stash(&mut self) -> Vec<u8>;
     /// Gives a stash back that is needed no more.
@@ -164,25 +190,6 @@ impl DeadlineKind for Timer {
         .copied()
         .unwrap_or(Self::Drain)
     }
-}
-
-/// The outside half: the connection's keys, what waits to be sent, what arrived only in part.
-#[derive(Debug, Default)]
-struct Outside {
-    tls: Option<tls::Connection>,
-    /// How far the HTTP head is looked through.
-    scan: http::Scan,
-    /// Hashes of the certificate that the server showed in this very handshake.
-    certificate: Option<tls::CertHashes>,
-    transmit: Transmit,
-    /// Bytes of TLS itself that go out before anything else: a flight, an answer, an alert.
-    flight: Vec<u8>,
-    /// How the buffer handed out last is to be sent, where the kernel seals.
-    kernel_send: Option<KernelSend>,
-    /// A record of which only a part has arrived.
-    partial_record: Vec<u8>,
-    /// The HTTP head, or an SSTP packet, of which only a part has arrived.
-    partial: Vec<u8>,
 }
 
 /// What is known of a session, for its owner.
@@ -305,6 +312,10 @@ impl Session {
         };
         session.ledger.milestones.pass(Milestone::Begun, now);
         let limits = *session.role.limits();
+        session
+            .outside
+            .transmit
+            .set_record_per_packet(limits.record_per_packet);
         let first = match session.role {
             Role::Server(_) => limits.hello.min(limits.handshake),
             Role::Client(_) => limits.handshake,
@@ -319,6 +330,7 @@ impl Session {
         now: Instant,
         edge: &'a mut E,
     ) -> (&'a mut Stage, Context<'a, E>) {
+        self.outside.transmit.set_now(now);
         let context = Context {
             now,
             peer: self.peer,
@@ -359,6 +371,7 @@ impl Session {
 
     /// The kernel is done with the last buffer.
     pub fn sent<E: Edge>(&mut self, now: Instant, result: Result<(), Loss>, edge: &mut E) {
+        self.outside.transmit.set_now(now);
         self.outside.transmit.sent();
         match result {
             Err(loss) => self.receive_ended(loss, edge),
@@ -483,13 +496,79 @@ impl Session {
                 return None;
             }
         }
-        match self.outside.next_buffer(edge) {
-            Ok(buffer) => buffer,
+        self.outside.transmit.set_now(now);
+        let next = self.outside.next_buffer(&self.role.limits().queue, edge);
+        self.account_for_shed(edge);
+        match next {
+            Ok(buffer) => {
+                self.check_keys(now, edge);
+                buffer
+            }
             Err(error) => {
-                self.cut(EndReason::TlsFailed, Some(error.to_string()), edge);
+                self.cut(uplink::end_of(&error), Some(error.to_string()), edge);
                 None
             }
         }
+    }
+
+    /// Ends the session politely while its key may still seal what that takes. TLS 1.3 does not
+    /// come here: it changes its keys long before.
+    fn check_keys<E: Edge>(&mut self, now: Instant, edge: &mut E) {
+        let is_near = self
+            .outside
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.budget().is_near());
+        if is_near && self.ledger.end.is_none() && matches!(self.stage, Stage::Tunnel(_)) {
+            self.terminate(now, EndReason::KeysSpent, edge);
+        }
+    }
+
+    /// TLS records in the buffer that [`Session::poll_send`] gave last; 0 of a TLS flight.
+    #[must_use]
+    pub const fn last_send_records(&self) -> usize {
+        self.outside.transmit.last_records()
+    }
+
+    /// Whether so much waits that it should be sent before the turn ends.
+    #[must_use]
+    pub fn has_full_buffer(&self) -> bool {
+        self.outside.transmit.has_full() && !self.outside.awaits_keys()
+    }
+
+    /// Takes what was dropped while it waited out of what was sent.
+    fn account_for_shed<E: Edge>(&mut self, edge: &mut E) {
+        let shed = self.outside.transmit.take_shed();
+        if shed == Shed::default() {
+            return;
+        }
+        let (packets, bytes) = (shed.late + shed.evicted, shed.bytes);
+        let taken_back = match self.role {
+            Role::Server(_) => Traffic {
+                downlink_packets: packets,
+                downlink_bytes: bytes,
+                ..Traffic::default()
+            },
+            Role::Client(_) => Traffic {
+                uplink_packets: packets,
+                uplink_bytes: bytes,
+                ..Traffic::default()
+            },
+        };
+        self.ledger.traffic.take_back(taken_back);
+        edge.shed(&shed, taken_back);
+    }
+
+    /// The number of unsent bytes that the kernel shall hold of this connection, if that has
+    /// changed.
+    pub const fn take_unsent_limit(&mut self) -> Option<usize> {
+        self.outside.transmit.take_unsent_limit()
+    }
+
+    /// Users' packets that wait to be sent.
+    #[must_use]
+    pub fn waiting_count(&self) -> usize {
+        self.outside.transmit.waiting_count()
     }
 
     /// What the shard must do now.
@@ -572,37 +651,5 @@ impl Session {
         self.deadlines.clear_all();
         self.deadlines
             .set(Timer::Drain, now + self.role.limits().drain);
-    }
-}
-
-impl Outside {
-    /// What goes out next: TLS's own bytes before any data.
-    fn next_buffer<E: Edge>(&mut self, edge: &mut E) -> Result<Option<SendBuffer>, tls::Error> {
-        if let Some(tls) = self.tls.as_mut()
-            && tls.has_pending_output()
-        {
-            tls.pending_output(&mut self.flight);
-        }
-        self.kernel_send = None;
-        if self.has_controls() {
-            return Ok(self.next_control());
-        }
-        if !self.flight.is_empty() {
-            let bytes = std::mem::take(&mut self.flight).into_boxed_slice();
-            self.transmit.started();
-            return Ok(Some(SendBuffer {
-                start: 0,
-                end: bytes.len(),
-                bytes,
-            }));
-        }
-        match self.tls.as_mut() {
-            Some(tls) if self.transmit.has_pending() => {
-                let buffer = self.transmit.flush(tls, edge)?;
-                self.kernel_send = kernel_tls::data(tls);
-                Ok(buffer)
-            }
-            _ => Ok(None),
-        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
 
+use super::codel::Parameters as QueueLimits;
 use crate::http::ProbeAnswer;
 use crate::ppp::link::{AuthenticateeConfig, AuthenticatorConfig};
 use crate::sstp;
@@ -30,6 +31,11 @@ pub struct Limits {
     pub setup: Duration,
     /// From the wish to end politely to the cut.
     pub drain: Duration,
+    /// How long packets may wait to be sent.
+    pub queue: QueueLimits,
+    /// Each packet gets a TLS record of its own, as from Windows and sstpc, instead of sharing records
+    /// with those that go out with it. It costs the peer several times as much; for measuring that.
+    pub record_per_packet: bool,
 }
 
 impl Default for Limits {
@@ -41,6 +47,8 @@ impl Default for Limits {
             call: Duration::from_secs(10),
             setup: Duration::from_secs(120),
             drain: Duration::from_secs(5),
+            queue: QueueLimits::default(),
+            record_per_packet: false,
         }
     }
 }
@@ -63,7 +71,7 @@ pub struct ServerSettings {
 }
 
 /// What the client role needs to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// Whom to trust, versions, suites.
     pub tls: Arc<tls::ClientProfile>,

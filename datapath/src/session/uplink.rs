@@ -392,11 +392,12 @@ fn protection(info: &tls::Info) -> Protection {
 }
 
 /// What a TLS failure means for the session.
-const fn end_of(error: &tls::Error) -> EndReason {
+pub(super) const fn end_of(error: &tls::Error) -> EndReason {
     match error {
         tls::Error::Certificate(_) => EndReason::CertificateRefused,
         tls::Error::KernelTls(_) => EndReason::KernelTls,
-        tls::Error::KeyBudgetSpent | tls::Error::Exhausted(_) => EndReason::Exhausted,
+        tls::Error::KeyBudgetSpent => EndReason::KeysSpent,
+        tls::Error::Exhausted(_) => EndReason::Exhausted,
         _ => EndReason::TlsFailed,
     }
 }

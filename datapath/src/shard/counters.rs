@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::histogram::Histograms;
 use crate::session::event::{DropReason, EndReason, Traffic};
+use crate::session::queue::Shed;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -72,6 +74,8 @@ counters! {
     handoff_out,
     /// Packets taken from other shards.
     handoff_in,
+    /// Addresses that the steering had no room for; their packets are handed over.
+    unsteered,
     /// Turns of the loop.
     turns,
     /// Times the listener had to pause for want of descriptors.
@@ -86,6 +90,8 @@ counters! {
     superpackets_refused,
     /// Superpackets read from the TUN.
     superpackets_read,
+    /// Packets that were marked as having met congestion while they waited (RFC 3168).
+    marked_packets,
 }
 
 const TOTALS: usize = Totals::NAMES.len();
@@ -95,6 +101,8 @@ const TOTALS: usize = Totals::NAMES.len();
 pub struct Counters {
     /// The plain ones.
     pub totals: Totals,
+    /// How large things were.
+    pub sizes: Histograms,
     drops: [u64; DropReason::ALL.len()],
     ends: [u64; EndReason::ALL.len()],
 }
@@ -103,6 +111,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             totals: Totals::default(),
+            sizes: Histograms::default(),
             drops: [0; DropReason::ALL.len()],
             ends: [0; EndReason::ALL.len()],
         }
@@ -141,10 +150,29 @@ impl Counters {
         self.totals.downlink_bytes += traffic.downlink_bytes;
     }
 
+    /// Counts what was dropped or marked while it waited; it had been counted as carried.
+    pub fn shed(&mut self, shed: &Shed, taken_back: Traffic) {
+        self.drops[DropReason::Late as usize] += shed.late;
+        self.drops[DropReason::QueueFull as usize] += shed.evicted;
+        let totals = &mut self.totals;
+        totals.marked_packets += shed.marked;
+        totals.uplink_packets -= taken_back.uplink_packets;
+        totals.uplink_bytes -= taken_back.uplink_bytes;
+        totals.downlink_packets -= taken_back.downlink_packets;
+        totals.downlink_bytes -= taken_back.downlink_bytes;
+    }
+
+    /// Counts the packets that still waited when their session ended.
+    pub const fn left_behind(&mut self, count: usize) {
+        self.drops[DropReason::Ended as usize] += count as u64;
+    }
+
     /// Copies everything to where other threads read it.
     pub fn publish(&self, published: &Published) {
         let (totals, rest) = published.cells.split_at(TOTALS);
-        let (drops, ends) = rest.split_at(DropReason::ALL.len());
+        let (drops, rest) = rest.split_at(DropReason::ALL.len());
+        let (ends, sizes) = rest.split_at(EndReason::ALL.len());
+        self.sizes.store(sizes);
         self.totals.store(totals);
         for (cell, value) in drops.iter().zip(self.drops) {
             cell.store(value, Ordering::Relaxed);
@@ -165,7 +193,7 @@ impl Published {
     /// All zero.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        let count = TOTALS + DropReason::ALL.len() + EndReason::ALL.len();
+        let count = TOTALS + DropReason::ALL.len() + EndReason::ALL.len() + Histograms::CELLS;
         Arc::new(Self {
             cells: (0..count).map(|_| AtomicU64::new(0)).collect(),
         })
@@ -174,7 +202,9 @@ impl Published {
     /// Adds this shard's counters to `sum`.
     pub fn add_to(&self, sum: &mut Counters) {
         let (totals, rest) = self.cells.split_at(TOTALS);
-        let (drops, ends) = rest.split_at(DropReason::ALL.len());
+        let (drops, rest) = rest.split_at(DropReason::ALL.len());
+        let (ends, sizes) = rest.split_at(EndReason::ALL.len());
+        sum.sizes.add_from(sizes);
         sum.totals.add_from(totals);
         for (value, cell) in sum.drops.iter_mut().zip(drops) {
             *value += cell.load(Ordering::Relaxed);

@@ -1,11 +1,14 @@
 //! What a shard does with each thing that happens.
 
 use super::Shard;
+use super::edge::ShardEdge;
 use super::owner::{Command, Owner};
+use super::table::Entry;
 use crate::io::{Completion, ConnectionId, Detached, Io, Loss};
 use crate::output::Entropy;
 use crate::session::event::{Addresses, EndReason, Traffic};
 use crate::session::{Disposition, Session};
+use crate::time::Instant;
 
 /// Exchanges source and destination; checksums stay right, for they are sums.
 pub(super) fn swap_addresses(packet: &mut [u8]) {
@@ -124,7 +127,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
     pub(super) fn drive(
         &mut self,
         connection: ConnectionId,
-        work: impl FnOnce(&mut Session, crate::time::Instant, &mut super::edge::ShardEdge<'_, I, O, N>),
+        work: impl FnOnce(&mut Session, Instant, &mut ShardEdge<'_, I, O, N>),
     ) {
         let now = self.core.now;
         let Some((entry, mut edge)) =
@@ -139,6 +142,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             .carried(difference(before, entry.session.traffic()));
         let is_new = !entry.is_dirty;
         entry.is_dirty = true;
+        while entry.session.has_full_buffer() && send(entry, connection, now, &mut edge) {}
         if is_new {
             self.core.dirty.push(connection);
         }
@@ -229,6 +233,10 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                     }
                     Err(error) => self.owner.connecting(token, Err(error)),
                 }
+            }
+            Command::ReplaceTun(queue) => {
+                let result = self.io.replace_tun(queue);
+                self.owner.tun_replaced(result);
             }
             Command::Move(id, shard) => self.move_away(id.connection, shard),
             Command::Drain { reason, within } => {
@@ -339,7 +347,11 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
     /// Sends what the touched sessions have, and buries the dead.
     pub(super) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.core.dirty);
-        for &connection in &dirty {
+        // Whoever is last to be sealed waits for all others, so each turn begins with another one.
+        let turns = usize::try_from(self.core.counters.totals.turns).unwrap_or(0);
+        let first = turns.checked_rem(dirty.len()).unwrap_or(0);
+        let (last, first) = dirty.split_at(first);
+        for &connection in first.iter().chain(last) {
             self.settle(connection);
         }
         dirty.clear();
@@ -357,25 +369,18 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             return;
         };
         entry.is_dirty = false;
-        while let Some((direction, keys)) = entry.session.keys_for_kernel() {
-            let answer = edge.io.install_tls(connection, direction, &keys);
-            let session = &mut entry.session;
-            session.kernel_answered(now, direction, answer, &mut edge);
-        }
-        if let Some(buffer) = entry.session.poll_send(now, &mut edge) {
-            edge.counters.totals.sends += 1;
-            let unsent = match entry.session.kernel_send() {
-                None => {
-                    edge.io.send(connection, buffer);
-                    Ok(())
-                }
-                Some(how) => edge.io.send_by_kernel(connection, buffer, how),
-            };
-            if let Err(buffer) = unsent {
-                edge.pool.give(buffer);
+        loop {
+            while let Some((direction, keys)) = entry.session.keys_for_kernel() {
+                let answer = edge.io.install_tls(connection, direction, &keys);
                 let session = &mut entry.session;
-                session.sent(now, Err(Loss::Os(libc::EOPNOTSUPP)), &mut edge);
+                session.kernel_answered(now, direction, answer, &mut edge);
             }
+            if !send(entry, connection, now, &mut edge) {
+                break;
+            }
+        }
+        if let Some(bytes) = entry.session.take_unsent_limit() {
+            edge.io.set_unsent_limit(connection, bytes);
         }
         let disposition = entry.session.disposition();
         let deadline = entry.session.next_timeout();
@@ -422,12 +427,51 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             Disposition::Close { reset } => {
                 core.timers.clear(connection.slot);
                 if let Some(mut entry) = core.table.remove(connection) {
+                    core.counters.left_behind(entry.session.waiting_count());
                     while let Some(buffer) = entry.session.release_buffer() {
                         core.pool.give(buffer);
                     }
                 }
                 self.io.close(connection, reset);
             }
+        }
+    }
+}
+
+/// Sends one buffer, if there is one to send; `false`: there is none, or the connection takes no more.
+fn send<I: Io, O: Owner, N: Entropy + Clone>(
+    entry: &mut Entry,
+    connection: ConnectionId,
+    now: Instant,
+    edge: &mut ShardEdge<'_, I, O, N>,
+) -> bool {
+    let Some(buffer) = entry.session.poll_send(now, edge) else {
+        return false;
+    };
+    edge.counters.totals.sends += 1;
+    let sizes = &mut edge.counters.sizes;
+    let len = buffer.end.saturating_sub(buffer.start) as u64;
+    sizes.bytes_per_send.record(len);
+    let records = entry.session.last_send_records() as u64;
+    sizes.records_per_send.record(records);
+    if let Some(how) = entry.session.kernel_send() {
+        // The end of it is always told: records that the kernel makes have their own boundaries.
+        if let Err(buffer) = edge.io.send_by_kernel(connection, buffer, how) {
+            edge.pool.give(buffer);
+            let refused = Err(Loss::Os(libc::EOPNOTSUPP));
+            entry.session.sent(now, refused, edge);
+        }
+        return false;
+    }
+    match edge.io.send_now(connection, buffer) {
+        Ok(buffer) => {
+            edge.pool.give(buffer);
+            entry.session.sent(now, Ok(()), edge);
+            true
+        }
+        Err(rest) => {
+            edge.io.send(connection, rest);
+            false
         }
     }
 }

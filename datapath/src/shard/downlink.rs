@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::owner::Owner;
-use super::{Shard, TUN_BURST_MAX};
+use super::{Inside, Shard, TUN_BURST_LEN_MAX, TUN_BURST_MAX};
 use crate::io::{Io, TunRead};
 use crate::ip::offload::{VNET_HEADER_LEN, VnetHeader};
 use crate::output::Entropy;
@@ -21,14 +21,28 @@ pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// The source of an IP packet whose header is whole.
+fn source(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => Some(IpAddr::from(*packet.get(12..)?.first_chunk::<4>()?)),
+        6 => Some(IpAddr::from(*packet.get(8..)?.first_chunk::<16>()?)),
+        _ => None,
+    }
+}
+
 impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
-    /// Reads a burst from the TUN.
+    /// Reads a burst from the TUN: until it is empty or the connections have waited long enough.
     pub(super) fn read_inside(&mut self) {
         let mut buffer = std::mem::take(&mut self.packet);
         self.core.tun_pending = true;
+        let mut burst_len = 0;
         for _ in 0..TUN_BURST_MAX {
+            if burst_len >= TUN_BURST_LEN_MAX {
+                break;
+            }
             match self.io.tun_read(&mut buffer) {
                 TunRead::Packet(len) => {
+                    burst_len += len;
                     if let Some(bytes) = buffer.get_mut(..len) {
                         self.deliver(bytes, true);
                     }
@@ -76,11 +90,20 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         } else {
             0
         };
-        let Some(destination) = bytes.get(header_len..).and_then(destination) else {
+        let of_session = match self.core.config.inside {
+            Inside::ClientTun => source,
+            Inside::Tun | Inside::Reflector | Inside::Owner => destination,
+        };
+        let Some(address) = bytes.get(header_len..).and_then(of_session) else {
             self.core.counters.dropped(DropReason::NoSession);
             return;
         };
-        if let Some(connection) = self.core.local.find(destination) {
+        let mut session = self.core.local.find(address);
+        if session.is_none() && self.core.config.inside == Inside::ClientTun {
+            // A lone client is the host's, whatever address the host uses (IPv6 link-local).
+            session = self.core.local.only();
+        }
+        if let Some(connection) = session {
             if header_len == 0 {
                 self.drive(connection, |session, now, edge| {
                     session.send_packet(now, bytes, edge);
@@ -93,7 +116,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         let config = &self.core.config;
         let owner = config
             .directory
-            .owner(destination)
+            .owner(address)
             .filter(|&owner| owner != config.index);
         match owner.and_then(|owner| config.mailboxes.get(usize::from(owner))) {
             Some(mailbox) if may_hand_over => {
@@ -118,6 +141,8 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         };
         if let Some(gso) = header.gso {
             self.core.counters.totals.superpackets_read += 1;
+            let len = packet.len() as u64;
+            self.core.counters.sizes.superpacket_bytes.record(len);
             self.drive(connection, |session, now, edge| {
                 session.send_superpacket(now, gso, packet, edge);
             });

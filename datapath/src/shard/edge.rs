@@ -7,10 +7,12 @@ use super::route::Directory;
 use super::uplink::TunWriter;
 use super::{Core, Inside};
 use crate::io::{Io, SendBuffer};
+use crate::ip::checksum::CopyAndSum;
 use crate::output::Entropy;
 use crate::session::Edge;
-use crate::session::event::{DropReason, Event};
+use crate::session::event::{DropReason, Event, Traffic};
 use crate::session::policy::Question;
+use crate::session::queue::{FlowQueue, Shed};
 use crate::session::transmit::BufferSource;
 use crate::time::Instant;
 
@@ -24,6 +26,7 @@ pub(super) struct ShardEdge<'a, I, O, N> {
     pub(super) counters: &'a mut Counters,
     pub(super) tun_writer: &'a mut TunWriter,
     pub(super) entropy: &'a N,
+    pub(super) copy_and_sum: CopyAndSum,
     pub(super) inside: Inside,
     pub(super) isolated: Option<&'a Directory>,
     pub(super) reflected: &'a mut Vec<(usize, usize)>,
@@ -49,6 +52,7 @@ impl<N> Core<N> {
             counters: &mut self.counters,
             tun_writer: &mut self.tun_writer,
             entropy: &self.entropy,
+            copy_and_sum: self.config.copy_and_sum,
             inside: self.config.inside,
             isolated: self.config.isolate.then_some(&*self.config.directory),
             reflected: &mut self.reflected,
@@ -75,6 +79,7 @@ impl<N> Core<N> {
             counters: &mut self.counters,
             tun_writer: &mut self.tun_writer,
             entropy: &self.entropy,
+            copy_and_sum: self.config.copy_and_sum,
             inside: self.config.inside,
             isolated: self.config.isolate.then_some(&*self.config.directory),
             reflected: &mut self.reflected,
@@ -91,6 +96,22 @@ impl<I, O, N> BufferSource for ShardEdge<'_, I, O, N> {
     fn small(&mut self) -> SendBuffer {
         self.pool.small()
     }
+
+    fn large_beside(&mut self, held: usize) -> Option<SendBuffer> {
+        self.pool.large_beside(held)
+    }
+
+    fn give_back(&mut self, buffer: SendBuffer) {
+        self.pool.give(buffer);
+    }
+
+    fn queue(&mut self) -> Box<FlowQueue> {
+        self.pool.queue()
+    }
+
+    fn give_queue(&mut self, queue: Box<FlowQueue>) {
+        self.pool.give_queue(queue);
+    }
 }
 
 impl<I: Io, O: Owner, N: Entropy + Clone> Edge for ShardEdge<'_, I, O, N> {
@@ -98,7 +119,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Edge for ShardEdge<'_, I, O, N> {
 
     fn inside(&mut self, packet: &mut [u8]) {
         match self.inside {
-            Inside::Tun => {
+            Inside::Tun | Inside::ClientTun => {
                 if let Some(directory) = self.isolated
                     && let Some(destination) = super::downlink::destination(packet)
                     && directory.covers(destination)
@@ -137,8 +158,16 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Edge for ShardEdge<'_, I, O, N> {
         self.counters.dropped(reason);
     }
 
+    fn shed(&mut self, shed: &Shed, taken_back: Traffic) {
+        self.counters.shed(shed, taken_back);
+    }
+
     fn entropy(&self) -> N {
         self.entropy.clone()
+    }
+
+    fn copy_and_sum(&self) -> CopyAndSum {
+        self.copy_and_sum
     }
 
     fn take_stash(&mut self) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! A shard owns everything of its sessions: connections, timers, buffers, its TUN queue. It shares
 //! nothing mutable with other shards but the letter boxes of `handoff` and the address
-//! [`route::Directory`]. It is generic over [`Io`], so the same loop runs on io_uring and in
+//! [`route::Directory`]. It is generic over [`Io`], so the same loop runs on io_uring, on epoll and in
 //! simulation, and over its [`Owner`], so the same loop runs the gateway and the load generator.
 //!
 //! ```text
@@ -20,6 +20,8 @@
 pub mod counters;
 
 pub mod handoff;
+
+pub mod histogram;
 
 pub mod route;
 
@@ -40,6 +42,7 @@ mod uplink;
 mod edge;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use self::counters::{Counters, Published};
@@ -52,6 +55,7 @@ use self::table::Table;
 use self::timers::Timers;
 use self::uplink::TunWriter;
 use crate::io::{Completion, ConnectionId, Io};
+use crate::ip::checksum::CopyAndSum;
 use crate::ip::offload::VNET_HEADER_LEN;
 use crate::ip::offload::merge::Offloads;
 use crate::output::Entropy;
@@ -60,6 +64,9 @@ use crate::time::{Duration, Instant};
 
 /// Packets read from the TUN in one turn, at most, so that connections are not starved.
 const TUN_BURST_MAX: usize = 256;
+
+/// Bytes read from the TUN in one turn, at most (but for the last packet): about 100 µs of work.
+const TUN_BURST_LEN_MAX: usize = 1 << 20;
 
 /// Counters are published this often.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
@@ -70,8 +77,10 @@ const PACKET_LEN_MAX: usize = VNET_HEADER_LEN + 65_536;
 /// What is on the inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inside {
-    /// This shard's TUN queue.
+    /// This shard's TUN queue; a packet read there is of the session that it goes to.
     Tun,
+    /// This shard's TUN queue in the client role; a packet read there is of the session it comes from.
+    ClientTun,
     /// Nothing: packets come back with source and destination swapped.
     Reflector,
     /// The owner takes and makes packets.
@@ -93,6 +102,8 @@ pub struct Config {
     pub inside: Inside,
     /// Which superpackets the TUN takes; with `Some` every packet has a virtio-net header.
     pub offloads: Option<Offloads>,
+    /// What copies packets of superpackets: the fastest that this processor has.
+    pub copy_and_sum: CopyAndSum,
     /// Whether clients are kept from each other.
     pub isolate: bool,
     /// Which shard owns which address; the same for all shards.
@@ -158,7 +169,7 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                 local: Local::with_capacity(capacity),
                 timers: Timers::new(capacity),
                 counters: Counters::default(),
-                tun_writer: TunWriter::new(config.offloads),
+                tun_writer: TunWriter::new(config.offloads, config.copy_and_sum),
                 pool: Pool::new(config.send_buffers),
                 dirty: Vec::with_capacity(capacity),
                 reflected: Vec::new(),
@@ -197,6 +208,9 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         self.io.turn(deadline, &mut completions)?;
         self.core.now = self.io.now();
         self.core.counters.totals.turns += 1;
+        let busy_ns = self.io.last_busy().as_nanos();
+        let turn_ns = &mut self.core.counters.sizes.turn_ns;
+        turn_ns.record(u64::try_from(busy_ns).unwrap_or(u64::MAX));
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
@@ -233,6 +247,11 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
     /// Whether every send buffer is back in the pool.
     pub const fn is_whole(&self) -> bool {
         self.core.pool.large_left() == self.core.config.send_buffers
+    }
+
+    /// Send buffers that are with sessions or the driver now.
+    pub const fn send_buffers_lent(&self) -> usize {
+        self.core.config.send_buffers - self.core.pool.large_left()
     }
 
     /// The driver, for what only its kind can answer.
@@ -310,6 +329,7 @@ impl<N> Core<N> {
                 self.local.remove(old, connection);
                 if self.local.find(old).is_none() {
                     self.config.directory.release(old, index);
+                    self.steer(old);
                 }
             }
             if let Some(new) = new {
@@ -319,7 +339,14 @@ impl<N> Core<N> {
                     self.table.doom(loser, EndReason::Replaced);
                 }
                 self.config.directory.claim(new, index);
+                self.steer(new);
             }
+        }
+    }
+
+    fn steer(&mut self, address: IpAddr) {
+        if self.config.directory.steer(address).is_err() {
+            self.counters.totals.unsteered += 1;
         }
     }
 }

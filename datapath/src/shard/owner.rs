@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, TunQueue};
 use crate::session::event::{EndReason, Event};
 use crate::session::policy::{Answer, Policy, Question};
 use crate::session::{ClientSettings, ServerSettings};
@@ -58,6 +58,11 @@ pub trait Owner {
         let _ = (token, session);
     }
 
+    /// The queue given by [`Commands::replace_tun`] is in use, or could not be taken.
+    fn tun_replaced(&mut self, result: std::io::Result<()>) {
+        let _ = result;
+    }
+
     /// Once a turn: what shall be done?
     fn poll(&mut self, now: Instant, commands: &mut Commands);
 
@@ -83,6 +88,7 @@ pub(super) enum Command {
     Packet(SessionId, Range<usize>),
     Echo(SessionId),
     Move(SessionId, u16),
+    ReplaceTun(TunQueue),
     Drain {
         reason: EndReason,
         within: Duration,
@@ -152,6 +158,12 @@ impl Commands {
     /// its first question; otherwise nothing happens.
     pub fn move_to(&mut self, session: SessionId, shard: u16) {
         self.list.push(Command::Move(session, shard));
+    }
+
+    /// Uses `queue` from now on in place of the shard's TUN queue, whose device is gone; it must be of
+    /// a device with the same offloads. [`Owner::tun_replaced`] tells what came of it.
+    pub fn replace_tun(&mut self, queue: TunQueue) {
+        self.list.push(Command::ReplaceTun(queue));
     }
 
     /// Stops accepting, ends every session politely, and ends the shard when all are gone or

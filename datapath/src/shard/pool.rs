@@ -2,9 +2,10 @@
 //!
 //! Everything is allocated at start and circulates. An empty pool of large buffers means that data
 //! is dropped (and counted) until a send completes; control traffic takes small buffers, which are
-//! made when needed and kept.
+//! made when needed and kept, and so are the queues of sessions whose connection is slow.
 
 use crate::io::SendBuffer;
+use crate::session::queue::FlowQueue;
 use crate::session::transmit::{BUFFER_LEN, BufferSource, SMALL_BUFFER_LEN};
 
 /// Small buffers and stashes kept for reuse, at most; more are freed.
@@ -16,6 +17,9 @@ pub struct Pool {
     large: Vec<SendBuffer>,
     small: Vec<SendBuffer>,
     stashes: Vec<Vec<u8>>,
+    queues: Vec<Box<FlowQueue>>,
+    /// Large buffers, here or lent.
+    large_count: usize,
 }
 
 impl Pool {
@@ -27,6 +31,8 @@ impl Pool {
             large,
             small: Vec::with_capacity(SPARE_MAX),
             stashes: Vec::with_capacity(SPARE_MAX),
+            queues: Vec::new(),
+            large_count,
         }
     }
 
@@ -62,6 +68,29 @@ impl Pool {
 impl BufferSource for Pool {
     fn large(&mut self) -> Option<SendBuffer> {
         self.large.pop()
+    }
+
+    /// Refuses the second buffer of a session when a quarter is left, the third at half.
+    fn large_beside(&mut self, held: usize) -> Option<SendBuffer> {
+        if self.large.len() * 4 <= self.large_count * held {
+            return None;
+        }
+        self.large()
+    }
+
+    fn give_back(&mut self, buffer: SendBuffer) {
+        self.give(buffer);
+    }
+
+    fn queue(&mut self) -> Box<FlowQueue> {
+        self.queues.pop().unwrap_or_default()
+    }
+
+    fn give_queue(&mut self, mut queue: Box<FlowQueue>) {
+        if self.queues.len() < SPARE_MAX {
+            queue.clear();
+            self.queues.push(queue);
+        }
     }
 
     fn small(&mut self) -> SendBuffer {

@@ -2,19 +2,26 @@
 //!
 //! Two tables. [`Directory`] is shared by all shards and says which *shard* owns an address; it is
 //! sized at start from the pools and written only when a session comes up or ends. [`Local`] is a
-//! shard's own and says which *session*; it is the only one a packet on the right queue meets.
+//! shard's own and says which *session*; it is the only one a packet on the right queue meets. What
+//! brings packets to the right queue is a copy of the directory that the kernel reads
+//! ([`Steering`]), kept by [`Directory::steer`].
 //!
 //! An IPv6 session owns a whole /64, so only the upper half of an IPv6 address is looked at.
 //! Pools hold at most [`POOL_LEN_MAX`] addresses (or /64s).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::io::ConnectionId;
+use crate::io::{ConnectionId, Steering, SteeringFull};
 
 /// Addresses in one pool, at most: 2^20 sessions' worth, 2 MiB of directory.
 pub const POOL_LEN_MAX: u64 = 1 << 20;
+
+/// Times that an address may change hands while it is being steered. Were it to do so more often its
+/// packets would be handed over, until it changes hands again.
+const STEER_MAX: u32 = 16;
 
 /// No shard owns the address.
 const NOBODY: u16 = u16::MAX;
@@ -79,6 +86,7 @@ impl Range {
 #[derive(Debug)]
 pub struct Directory {
     pools: Vec<(Range, Box<[AtomicU16]>)>,
+    steering: Option<Arc<dyn Steering>>,
 }
 
 impl Directory {
@@ -94,7 +102,17 @@ impl Directory {
                 )
             })
             .collect();
-        Self { pools }
+        Self {
+            pools,
+            steering: None,
+        }
+    }
+
+    /// The same, kept up with by `steering`, which gives packets to the queue of their owner.
+    #[must_use]
+    pub fn steered_by(mut self, steering: Option<Arc<dyn Steering>>) -> Self {
+        self.steering = steering;
+        self
     }
 
     /// Whether `address` belongs to one of the pools.
@@ -122,6 +140,36 @@ impl Directory {
         if let Some(slot) = self.slot(address) {
             let _ = slot.compare_exchange(shard, NOBODY, Ordering::Relaxed, Ordering::Relaxed);
         }
+    }
+
+    /// Makes the steering, if there is one, say of `address` what the directory says. A system call:
+    /// for when a session comes up or ends.
+    ///
+    /// Two shards may do so at once, one that releases an address and one that has claimed it since.
+    /// So each looks again after it has written: whoever writes last has seen the last owner.
+    ///
+    /// # Errors
+    /// When the steering has no room for the address.
+    pub fn steer(&self, address: IpAddr) -> Result<(), SteeringFull> {
+        let Some(steering) = &self.steering else {
+            return Ok(());
+        };
+        let mut owner = self.owner(address);
+        for _ in 0..STEER_MAX {
+            let written = match owner {
+                Some(shard) => steering.steer(address, shard),
+                None => {
+                    steering.forget(address);
+                    Ok(())
+                }
+            };
+            let now = self.owner(address);
+            if now == owner {
+                return written;
+            }
+            owner = now;
+        }
+        Ok(())
     }
 
     fn slot(&self, address: IpAddr) -> Option<&AtomicU16> {
@@ -164,6 +212,16 @@ impl Local {
     #[must_use]
     pub fn find(&self, address: IpAddr) -> Option<ConnectionId> {
         self.sessions.get(&Key::of(address)).copied()
+    }
+
+    /// The session of the only address there is.
+    #[must_use]
+    pub fn only(&self) -> Option<ConnectionId> {
+        let mut sessions = self.sessions.values();
+        sessions
+            .next()
+            .copied()
+            .filter(|_| sessions.next().is_none())
     }
 
     /// Addresses entered.
@@ -224,6 +282,62 @@ mod tests {
         assert_eq!(local.insert(address, id(2)), Some(id(1)));
         local.remove(address, id(1));
         assert_eq!(local.find(address), Some(id(2)));
+    }
+
+    /// One address.
+    #[derive(Debug)]
+    struct OneQueue(AtomicU16);
+
+    impl Steering for OneQueue {
+        fn steer(&self, _: IpAddr, queue: u16) -> Result<(), SteeringFull> {
+            // As the kernel's lock does: who writes later has seen what was before.
+            self.0.swap(queue, Ordering::AcqRel);
+            Ok(())
+        }
+
+        fn forget(&self, _: IpAddr) {
+            self.0.swap(NOBODY, Ordering::AcqRel);
+        }
+    }
+
+    #[test]
+    fn the_steering_says_what_the_directory_says_whoever_wrote_last() {
+        let steering = Arc::new(OneQueue(AtomicU16::new(NOBODY)));
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        let range = Range::v4(Ipv4Addr::new(10, 0, 0, 0), 2).unwrap();
+        let directory = Directory::new(&[range]).steered_by(Some(steering.clone()));
+        for round in 0..200_u16 {
+            // One shard lets the address go while another takes it.
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    directory.release(address, round);
+                    directory.steer(address).unwrap();
+                });
+                directory.claim(address, round + 1);
+                directory.steer(address).unwrap();
+            });
+            assert_eq!(directory.owner(address), Some(round + 1));
+            assert_eq!(steering.0.load(Ordering::Relaxed), round + 1);
+        }
+    }
+
+    #[test]
+    fn a_steering_without_room_is_told() {
+        #[derive(Debug)]
+        struct Full;
+        impl Steering for Full {
+            fn steer(&self, _: IpAddr, _: u16) -> Result<(), SteeringFull> {
+                Err(SteeringFull)
+            }
+            fn forget(&self, _: IpAddr) {}
+        }
+        let range = Range::v4(Ipv4Addr::new(10, 0, 0, 0), 2).unwrap();
+        let directory = Directory::new(&[range]).steered_by(Some(Arc::new(Full)));
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        assert_eq!(directory.steer(address), Ok(()), "nobody's");
+        directory.claim(address, 1);
+        assert_eq!(directory.steer(address), Err(SteeringFull));
+        assert_eq!(directory.owner(address), Some(1), "it is handed over");
     }
 
     #[test]

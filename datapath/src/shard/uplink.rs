@@ -7,10 +7,19 @@
 
 use super::counters::Counters;
 use crate::io::Io;
+use crate::ip::checksum::CopyAndSum;
 use crate::ip::offload::cut::Cut;
 use crate::ip::offload::merge::{Aggregate, Merge, Offloads, Pushed};
 use crate::ip::offload::{VNET_HEADER_LEN, VnetHeader};
 use crate::session::event::DropReason;
+
+// Linux' numbers, named here because a shard must not depend on the system. Of a TUN they mean:
+/// the packet is invalid,
+const EINVAL: i32 = 22;
+/// the device is down,
+const EIO: i32 = 5;
+/// the device is gone.
+const EBADFD: i32 = 77;
 
 /// The header of a packet that is just itself.
 const PLAIN: [u8; VNET_HEADER_LEN] = [0; VNET_HEADER_LEN];
@@ -26,9 +35,10 @@ pub(super) struct TunWriter {
 
 impl TunWriter {
     /// With superpackets of these kinds, or without the header at all.
-    pub(super) fn new(offloads: Option<Offloads>) -> Self {
+    pub(super) fn new(offloads: Option<Offloads>, copy_and_sum: CopyAndSum) -> Self {
+        let merge = |offloads| Merge::new(offloads).with_copy_and_sum(copy_and_sum);
         Self {
-            merge: offloads.map(Merge::new),
+            merge: offloads.map(merge),
             refused: false,
         }
     }
@@ -60,8 +70,8 @@ impl TunWriter {
                 &PLAIN
             }
         };
-        if io.tun_write(header, packet).is_err() {
-            counters.dropped(DropReason::InsideRefused);
+        if let Err(error) = io.tun_write(header, packet) {
+            counters.dropped(reason(&error));
         }
     }
 
@@ -83,12 +93,23 @@ fn write_aggregate(
     let Some((header, packet)) = aggregate.bytes.split_first_chunk::<VNET_HEADER_LEN>() else {
         return;
     };
+    let segments = aggregate.segments as u64;
+    counters.sizes.segments_per_aggregate.record(segments);
     if aggregate.segments > 1 {
-        counters.totals.merged_packets += aggregate.segments as u64;
+        counters.totals.merged_packets += segments;
         counters.totals.merged_writes += 1;
     }
-    if !*refused && io.tun_write(header, packet).is_ok() {
-        return;
+    if !*refused {
+        let Err(error) = io.tun_write(header, packet) else {
+            return;
+        };
+        // Only that the superpacket is invalid is a word on superpackets.
+        if error.raw_os_error() != Some(EINVAL) {
+            for _ in 0..aggregate.segments {
+                counters.dropped(reason(&error));
+            }
+            return;
+        }
     }
     let gso = VnetHeader::parse(header).ok().and_then(|header| header.gso);
     let Some(mut cut) = gso.and_then(|gso| Cut::new(gso, packet, u16::MAX).ok()) else {
@@ -103,8 +124,16 @@ fn write_aggregate(
     let mut room = vec![0; packet.len()];
     while let Some(len) = cut.write_next(&mut room) {
         let segment = room.get(..len).unwrap_or_default();
-        if io.tun_write(&PLAIN, segment).is_err() {
-            counters.dropped(DropReason::InsideRefused);
+        if let Err(error) = io.tun_write(&PLAIN, segment) {
+            counters.dropped(reason(&error));
         }
+    }
+}
+
+/// Why a packet was lost that the TUN did not take.
+fn reason(error: &std::io::Error) -> DropReason {
+    match error.raw_os_error() {
+        Some(EIO | EBADFD) => DropReason::InsideDown,
+        _ => DropReason::InsideRefused,
     }
 }

@@ -4,10 +4,7 @@
 //! are wider ones, chosen once at run time; each gives the same bytes and the same checksum, which a
 //! property test holds.
 
-use crate::ip::checksum::{self, Sum};
-
-/// What copies and sums like [`checksum::copy_and_sum`].
-pub type CopyAndSum = fn(&[u8], &mut [u8]) -> Sum;
+use crate::ip::checksum::{self, CopyAndSum, Sum};
 
 /// The fastest that runs here.
 #[must_use]

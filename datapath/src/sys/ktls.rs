@@ -48,6 +48,15 @@ pub struct Received {
     pub content_type: Option<u8>,
 }
 
+impl Received {
+    /// Whether it is a record that is not data (RFC 8446 §5.1).
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        const DATA: u8 = 23;
+        self.content_type.is_some_and(|kind| kind != DATA)
+    }
+}
+
 /// The four structures the kernel takes here, as one value of the right length.
 enum CryptoInfo {
     Aes128Gcm(libc::tls12_crypto_info_aes_gcm_128),

@@ -1,10 +1,11 @@
 //! The only `unsafe`, the only system calls, the only clock.
 //!
 //! Everything here is a thin, safe face of something the kernel does: the driver of a shard
-//! ([`uring`]), sockets and the TUN device as they are opened at start ([`socket`], [`tun`]),
-//! threads and their processors ([`thread`], [`affinity`]), time ([`clock`]), randomness
-//! ([`entropy`]), vector instructions for checksums ([`copy_and_sum`]), and for tests and benchmarks
-//! network namespaces ([`namespace`]) and a counting allocator ([`alloc`]).
+//! ([`driver`], which is [`uring`] or [`epoll`]), sockets and the TUN device as they are opened at
+//! start ([`socket`], [`tun`]), which of its queues gets which packet ([`bpf`]), what a network card can
+//! do ([`ethtool`]), threads and their processors ([`thread`], [`affinity`]), time ([`clock`]),
+//! randomness ([`entropy`]), vector instructions for checksums ([`copy_and_sum`]), and for tests and
+//! benchmarks network namespaces ([`namespace`]) and a counting allocator ([`alloc`]).
 //!
 //! *Architecture Invariant*: nothing above this module sees a descriptor in use or a pointer.
 #![expect(
@@ -14,9 +15,21 @@
     reason = "this is the one place that may: see the invariant above"
 )]
 
+pub mod driver;
+
 pub mod uring;
 
 mod buf_ring;
+
+pub mod epoll;
+
+mod slots;
+
+mod told;
+
+mod errno;
+
+mod waker;
 
 mod lent;
 
@@ -25,6 +38,10 @@ pub mod socket;
 pub mod ktls;
 
 pub mod tun;
+
+pub mod bpf;
+
+pub mod ethtool;
 
 pub mod affinity;
 
@@ -41,5 +58,8 @@ pub mod namespace;
 pub mod alloc;
 
 pub mod limits;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod seccomp;
 
 pub mod terminal;

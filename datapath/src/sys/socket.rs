@@ -97,15 +97,40 @@ pub fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<Socket
     Ok(socket)
 }
 
+/// The listeners of one address.
+#[derive(Debug)]
+pub struct ListenGroup {
+    /// One a shard, in shard order.
+    pub sockets: Vec<Socket>,
+    /// Whether a new connection goes to the shard of the processor that took its SYN.
+    pub by_cpu: Result<(), NotByCpu>,
+}
+
+/// Why new connections are spread by the hash of their addresses and ports instead.
+#[derive(Debug, thiserror::Error)]
+pub enum NotByCpu {
+    /// There is nothing to choose between.
+    #[error("there is one shard")]
+    Alone,
+    /// A processor has no shard of its own to give its connections to.
+    #[error(
+        "some processors have several shards; lower `shards.count` to the number of processors"
+    )]
+    Shared,
+    /// The system refuses the filter.
+    #[error("the kernel refuses the filter (SO_ATTACH_REUSEPORT_CBPF): {0}")]
+    Refused(io::Error),
+}
+
 /// Opens one listener a shard on `address`; `cpus[i]` is the processor of shard `i`. Port 0 becomes
-/// one free port for all.
+/// one free port for all. Where connections cannot be spread by processor they are by their hash.
 pub fn listen_group(
     address: SocketAddr,
     cpus: &[usize],
     options: &ListenOptions,
-) -> io::Result<Vec<Socket>> {
+) -> io::Result<ListenGroup> {
     let mut address = address;
-    let mut group = Vec::with_capacity(cpus.len());
+    let mut sockets = Vec::with_capacity(cpus.len());
     for _ in cpus {
         let socket = listen(address, options)?;
         if address.port() == 0
@@ -113,12 +138,16 @@ pub fn listen_group(
         {
             address = bound;
         }
-        group.push(socket);
+        sockets.push(socket);
     }
-    if let [first, _, ..] = group.as_slice() {
-        steer_by_cpu(first, cpus)?;
-    }
-    Ok(group)
+    let is_shared = |(index, cpu)| cpus.iter().take(index).any(|before| before == cpu);
+    let by_cpu = match sockets.as_slice() {
+        // Of several shards of one processor the filter would serve the first alone.
+        [_, _, ..] if cpus.iter().enumerate().any(is_shared) => Err(NotByCpu::Shared),
+        [first, _, ..] => steer_by_cpu(first, cpus).map_err(NotByCpu::Refused),
+        _ => Err(NotByCpu::Alone),
+    };
+    Ok(ListenGroup { sockets, by_cpu })
 }
 
 /// Gives each new connection of a SO_REUSEPORT group to the listener of the processor that took the

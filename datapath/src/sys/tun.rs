@@ -52,6 +52,9 @@ pub struct TunDevice {
     pub index: u32,
     /// Its queues in the order of attachment: non-blocking, closed on exec.
     pub queues: Vec<OwnedFd>,
+    /// Superpackets are on, and every packet has a virtio-net header: asked for, and the kernel takes
+    /// TUNSETOFFLOAD.
+    pub offload: bool,
     /// UDP segmentation offload (USO) is on: asked for, and the kernel has it (Linux 6.2).
     pub udp_offload: bool,
 }
@@ -95,26 +98,19 @@ pub fn create(config: &TunConfig) -> Result<TunDevice, TunError> {
     if !Path::new(DEVICE_NODE).exists() {
         return Err(TunError::NoNode);
     }
-    let mut builder = DeviceBuilder::new()
-        .mtu(config.mtu)
-        .multi_queue(true)
-        .packet_information(false)
-        .offload(config.offload)
-        .enable(true);
-    if let Some(name) = &config.name {
-        builder = builder.name(name);
-    }
-    if let Some(len) = config.queue_len {
-        builder = builder.tx_queue_len(len);
-    }
     let wanted = config.name.as_deref().unwrap_or("tunN");
-    let first = builder
-        .build_sync()
-        .map_err(|error| explain(error, wanted, "make the TUN interface"))?;
+    let mut offload = config.offload;
+    let mut built = device(config, offload).build_sync();
+    if offload && matches!(&built, Err(error) if error.raw_os_error() == Some(libc::EINVAL)) {
+        // Either the kernel takes no offload, or it is something else, which is told again.
+        offload = false;
+        built = device(config, false).build_sync();
+    }
+    let first = built.map_err(|error| explain(error, wanted, "make the TUN interface"))?;
     let os = |what| move |error| TunError::Os { what, error };
     let name = first.name().map_err(os("read the interface's name"))?;
     let index = first.if_index().map_err(os("read the interface's index"))?;
-    let udp_offload = first.udp_gso();
+    let udp_offload = offload && first.udp_gso();
     let mut devices = Vec::with_capacity(config.queues);
     for _ in 1..config.queues {
         let queue = first
@@ -134,8 +130,25 @@ pub fn create(config: &TunConfig) -> Result<TunDevice, TunError> {
         name,
         index,
         queues,
+        offload,
         udp_offload,
     })
+}
+
+fn device(config: &TunConfig, offload: bool) -> DeviceBuilder {
+    let mut builder = DeviceBuilder::new()
+        .mtu(config.mtu)
+        .multi_queue(true)
+        .packet_information(false)
+        .offload(offload)
+        .enable(true);
+    if let Some(name) = &config.name {
+        builder = builder.name(name);
+    }
+    if let Some(len) = config.queue_len {
+        builder = builder.tx_queue_len(len);
+    }
+    builder
 }
 
 fn into_descriptor(device: SyncDevice) -> OwnedFd {

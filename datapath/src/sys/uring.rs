@@ -13,7 +13,7 @@
 //! reaps it, and only then frees memory; what cannot be reaped is leaked rather than freed.
 //!
 //! The ring belongs to the thread that made it (SINGLE_ISSUER); the type is not `Send`, so build it
-//! from its [`Config`] on the shard's own thread.
+//! on the shard's own thread.
 //!
 //! Limits: [`Config`]. A full table refuses connections; an empty buffer ring stops receiving until
 //! buffers come back; a queue longer than the submission queue is submitted in several calls.
@@ -25,11 +25,10 @@ mod requests;
 mod setup;
 mod submit;
 mod table;
-mod waker;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -37,11 +36,13 @@ use io_uring::{IoUring, squeue};
 use socket2::Socket;
 
 pub use self::setup::{Rung, Unavailable, probe};
+pub use super::driver::{Config, Counters};
 
-use self::op::SLOT_COUNT_MAX;
-use self::table::Table;
-use self::waker::EventFd;
+use self::table::Connection;
 use super::buf_ring::BufRing;
+use super::driver::ACCEPT_PAUSE_FIRST;
+use super::slots::Slots;
+use super::waker::EventFd;
 use super::{clock, socket, tun};
 use crate::io::{Completion, ConnectionId};
 use crate::time::{Duration, Instant};
@@ -50,86 +51,11 @@ use crate::time::{Duration, Instant};
 
 /// The one buffer group of a ring.
 const GROUP: u16 = 0;
-/// First pause of a listener that found no descriptor or memory; doubles up to the last.
-const ACCEPT_PAUSE_FIRST: Duration = Duration::from_millis(100);
-/// Longest pause, below the second within which accepting must resume once there is room.
-const ACCEPT_PAUSE_LAST: Duration = Duration::from_millis(800);
-/// Name of receive buffers that are not of the ring: bytes that came with a
-/// [`Detached`](crate::io::Detached).
-const FOREIGN_BUFFER: u16 = u16::MAX;
 /// How long dropping waits for one round of cancellations, and how many rounds, before it leaks.
 const REAP_ROUND: Duration = Duration::from_millis(100);
 const REAP_ROUNDS: u32 = 50;
 /// Submissions in a row that may move nothing before a turn goes on without the rest.
 const STUCK_SUBMITS_MAX: u32 = 16;
-
-/// What a driver is made of; can be sent to the thread that will run it.
-#[derive(Debug)]
-pub struct Config {
-    /// Entries of the submission queue; rounded up to a power of two.
-    pub submission_entries: u32,
-    /// Entries of the completion queue; `None` is four times the submission queue.
-    pub completion_entries: Option<u32>,
-    /// Receive buffers shared by all connections, 1..=32768.
-    pub receive_buffers: u16,
-    /// Bytes of each receive buffer.
-    pub receive_buffer_len: usize,
-    /// Connections held at once, at most 2^24; beyond it, accepted ones are closed at once.
-    pub connections: u32,
-    /// Listening sockets, in the order [`Completion::Accepted`] numbers them.
-    pub listeners: Vec<Socket>,
-    /// The TUN queue.
-    pub tun: Option<OwnedFd>,
-    /// Options of connections made by [`Io::connect`](crate::io::Io::connect) (accepted ones inherit
-    /// their listener's).
-    pub options: socket::ConnectionOptions,
-    /// Lets the kernel finish a short send by itself (MSG_WAITALL); off, the driver does it.
-    pub kernel_finishes_sends: bool,
-    /// Receives so that the kernel can open TLS (`Io::install_tls`): poll and recvmsg, one buffer a
-    /// connection and turn, instead of multishot receive, which cannot tell the type of a record.
-    pub kernel_opens_tls: bool,
-    /// Do not climb above this rung of kernel features; for tests and comparison.
-    pub rung_max: Rung,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            submission_entries: 2048,
-            completion_entries: None,
-            receive_buffers: 64,
-            receive_buffer_len: 64 * 1024,
-            connections: 16_384,
-            listeners: Vec::new(),
-            tun: None,
-            options: socket::ConnectionOptions::default(),
-            kernel_finishes_sends: true,
-            kernel_opens_tls: false,
-            rung_max: Rung::NoArray,
-        }
-    }
-}
-
-/// What the driver counts; plain numbers, since its creation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Completions taken from the ring.
-    pub completions: u64,
-    /// Times the completion queue was found to have overflowed; nothing is lost by it.
-    pub cq_overflows: u64,
-    /// Completions the kernel had no memory to keep; anything but 0 is a fault.
-    pub cq_lost: u64,
-    /// Times a connection had to wait for a receive buffer.
-    pub buffer_waits: u64,
-    /// Pauses of a listener.
-    pub accept_pauses: u64,
-    /// Connections refused because the table was full.
-    pub refused: u64,
-    /// Sends that the kernel took only a part of.
-    pub short_sends: u64,
-    /// Completions that belonged to nobody; anything but 0 is a fault.
-    pub unclaimed: u64,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
@@ -150,10 +76,26 @@ struct Listener {
 #[derive(Debug)]
 struct TunQueue {
     file: File,
+    /// Names its poll among those of queues before and after it.
+    generation: u32,
+    /// Its poll is with the kernel.
+    armed: bool,
     /// Readiness to be told in this turn.
     readable: bool,
     /// The device is gone: polling it would never end.
     gone: bool,
+}
+
+impl TunQueue {
+    fn new(queue: OwnedFd, generation: u32) -> Self {
+        Self {
+            file: File::from(queue),
+            generation,
+            armed: false,
+            readable: false,
+            gone: false,
+        }
+    }
 }
 
 /// The io_uring driver of one shard; see the module.
@@ -161,18 +103,24 @@ pub struct Uring {
     ring: IoUring,
     rung: Rung,
     buffers: BufRing,
-    table: Table,
+    table: Slots<Connection>,
     listeners: Vec<Listener>,
     tun: Option<TunQueue>,
+    /// Queues that were replaced, until nothing polls them any more.
+    old_tuns: Vec<TunQueue>,
     waker: Arc<EventFd>,
     woken: bool,
     /// Requests that found the submission queue full, in order.
     backlog: VecDeque<squeue::Entry>,
-    /// Connections that found no receive buffer, in order.
+    /// Connections that got no receive buffer since they last asked, in order: these go first. One that
+    /// always has more would else take every buffer that comes back, each time anew.
+    starved: VecDeque<ConnectionId>,
+    /// Connections that used the last buffers up, in order.
     parked: VecDeque<ConnectionId>,
     /// What happened and is not yet told.
     told: Vec<Completion>,
     now: Instant,
+    last_busy: Duration,
     /// Requests with the kernel or on their way there, cancellations not counted.
     in_flight: usize,
     stopping: bool,
@@ -196,30 +144,59 @@ impl fmt::Debug for Uring {
     }
 }
 
-impl Uring {
-    /// Sets the ring up; the calling thread is the one that must run it.
-    pub fn new(config: Config) -> Result<Self, Unavailable> {
-        if config.connections > SLOT_COUNT_MAX || config.submission_entries == 0 {
-            return Err(Unavailable::Other(io::ErrorKind::InvalidInput.into()));
-        }
+/// A ring with its buffers, of which a driver can be made: all that can be missing on a host is here.
+pub(super) struct Ring {
+    ring: IoUring,
+    rung: Rung,
+    buffers: BufRing,
+}
+
+impl Ring {
+    /// Sets a ring up on the highest rung possible, `rung_max` at most.
+    pub(super) fn open(config: &Config, rung_max: Rung) -> Result<Self, Unavailable> {
+        config.check().map_err(Unavailable::Config)?;
         let cq_entries = config
             .completion_entries
             .unwrap_or_else(|| config.submission_entries.saturating_mul(4));
-        let (ring, rung) = setup::open(config.submission_entries, cq_entries, config.rung_max)?;
+        let (ring, rung) = setup::open(config.submission_entries, cq_entries, rung_max)?;
         let buffers = BufRing::new(
             &ring.submitter(),
             GROUP,
             config.receive_buffers,
             config.receive_buffer_len,
         )
-        .map_err(Unavailable::Other)?;
-        let waker = Arc::new(EventFd::new().map_err(Unavailable::Other)?);
+        .map_err(setup::explain)?;
+        Ok(Self {
+            ring,
+            rung,
+            buffers,
+        })
+    }
+}
+
+impl Uring {
+    /// Sets the ring up; the calling thread is the one that must run it.
+    ///
+    /// # Errors
+    ///
+    /// When this host has no io_uring for us, or the configuration makes no sense.
+    pub fn new(config: Config) -> Result<Self, Unavailable> {
+        let ring = Ring::open(&config, Rung::NoArray)?;
+        Self::on(ring, config).map_err(Unavailable::Other)
+    }
+
+    /// Makes a driver; the calling thread is the one that opened the ring and must run it.
+    pub(super) fn on(ring: Ring, config: Config) -> io::Result<Self> {
+        let Ring {
+            ring,
+            rung,
+            buffers,
+        } = ring;
+        let waker = Arc::new(EventFd::new()?);
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for listener in config.listeners {
             // A ring does not wait on a non-blocking descriptor: it answers EAGAIN.
-            listener
-                .set_nonblocking(false)
-                .map_err(Unavailable::Other)?;
+            listener.set_nonblocking(false)?;
             listeners.push(Listener {
                 socket: Some(listener),
                 accepting: Accepting::Idle,
@@ -228,12 +205,8 @@ impl Uring {
         }
         let tun = match config.tun {
             Some(queue) => {
-                tun::set_nonblocking(queue.as_fd()).map_err(Unavailable::Other)?;
-                Some(TunQueue {
-                    file: File::from(queue),
-                    readable: false,
-                    gone: false,
-                })
+                tun::set_nonblocking(queue.as_fd())?;
+                Some(TunQueue::new(queue, 0))
             }
             None => None,
         };
@@ -246,15 +219,18 @@ impl Uring {
             ring,
             rung,
             buffers,
-            table: Table::new(config.connections),
+            table: Slots::new(config.connections),
             listeners,
             tun,
+            old_tuns: Vec::new(),
             waker,
             woken: false,
             backlog: VecDeque::new(),
+            starved: VecDeque::new(),
             parked: VecDeque::new(),
             told: Vec::new(),
             now: clock::now(),
+            last_busy: Duration::ZERO,
             in_flight: 0,
             stopping: false,
             dropping: false,
@@ -275,13 +251,13 @@ impl Uring {
 
     /// Where on the ladder of kernel features this driver stands.
     #[must_use]
-    pub fn rung(&self) -> Rung {
+    pub const fn rung(&self) -> Rung {
         self.rung
     }
 
     /// What it counted so far.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub const fn counters(&self) -> Counters {
         self.counters
     }
 

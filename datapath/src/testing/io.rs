@@ -12,6 +12,9 @@
 //! only by [`Network::advance`], to the nearest event or deadline. Faults are drawn from the
 //! network's seed.
 //!
+//! A direction of a connection may have a rate ([`SimIo::set_rate`]); then its sender's kernel takes no
+//! more while it holds the unsent limit, and goes on when half of that is gone, as Linux does.
+//!
 //! Limits: a direction of a connection holds 256 KiB that were sent and not yet received.
 
 mod network;
@@ -28,7 +31,7 @@ pub use self::network::{Faults, Flag};
 use super::clock::Clock;
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
-    TunRead, Waker,
+    TunQueue, TunRead, Waker,
 };
 use crate::time::{Duration, Instant};
 
@@ -125,6 +128,12 @@ impl Network {
     /// The device fails: reads and writes answer with `errno` from now on (EBADFD: it is gone).
     pub fn fail_device(&self, device: DeviceId, errno: i32) {
         self.state().fail_device(device.0, errno);
+    }
+
+    /// The next queue of `device`, for [`Io::replace_tun`].
+    #[must_use]
+    pub const fn queue_of(device: DeviceId) -> TunQueue {
+        TunQueue::Simulated(device.0)
     }
 
     /// Breaks every connection that stands, as a failing path would.
@@ -227,6 +236,18 @@ impl SimIo {
         self.network.state().starve(self.host, errno);
     }
 
+    /// From now on the path takes so many bytes a second of what this end sends; `None`: any number.
+    pub fn set_rate(&self, connection: ConnectionId, bytes_per_second: Option<u64>) {
+        let mut state = self.network.state();
+        state.set_rate(self.host, connection, bytes_per_second);
+    }
+
+    /// The program at this end stops reading (or begins to again), whatever its shard wants.
+    pub fn stall(&self, connection: ConnectionId, stalled: bool) {
+        let mut state = self.network.state();
+        state.want_receive(self.host, connection, !stalled);
+    }
+
     /// Breaks one connection, as its path would.
     pub fn break_connection(&self, connection: ConnectionId, loss: Loss) {
         self.network
@@ -278,6 +299,11 @@ impl Io for SimIo {
             .want_receive(self.host, connection, true);
     }
 
+    fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
+        let mut state = self.network.state();
+        state.set_unsent_limit(self.host, connection, bytes);
+    }
+
     fn shutdown(&mut self, connection: ConnectionId) {
         self.network.state().shutdown(self.host, connection);
     }
@@ -315,6 +341,13 @@ impl Io for SimIo {
     fn tun_write(&mut self, header: &[u8], packet: &[u8]) -> io::Result<()> {
         let whole = [header, packet].concat();
         self.network.state().tun_write(self.host, &whole)
+    }
+
+    fn replace_tun(&mut self, queue: TunQueue) -> io::Result<()> {
+        let TunQueue::Simulated(device) = queue else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        self.network.state().replace_tun(self.host, device)
     }
 
     fn waker(&self) -> Waker {

@@ -7,6 +7,8 @@ pub mod clock;
 
 pub mod io;
 
+pub mod steering;
+
 pub mod rng;
 
 pub mod fixtures;

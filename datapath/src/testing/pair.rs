@@ -48,6 +48,8 @@ pub struct TestEdge {
     /// Drops, in order.
     pub drops: Vec<DropReason>,
     rng: SharedRng,
+    /// Buffers that were sent, to be used again.
+    spare: Vec<SendBuffer>,
 }
 
 impl TestEdge {
@@ -60,25 +62,30 @@ impl TestEdge {
             events: Vec::new(),
             drops: Vec::new(),
             rng: SharedRng::new(seed),
+            spare: Vec::new(),
         }
+    }
+
+    fn buffer(&mut self, len: usize) -> SendBuffer {
+        let known = self.spare.iter().position(|one| one.bytes.len() == len);
+        known.map_or_else(
+            || SendBuffer {
+                bytes: vec![0; len].into_boxed_slice(),
+                start: 0,
+                end: 0,
+            },
+            |index| self.spare.swap_remove(index),
+        )
     }
 }
 
 impl BufferSource for TestEdge {
     fn large(&mut self) -> Option<SendBuffer> {
-        Some(SendBuffer {
-            bytes: vec![0; BUFFER_LEN].into_boxed_slice(),
-            start: 0,
-            end: 0,
-        })
+        Some(self.buffer(BUFFER_LEN))
     }
 
     fn small(&mut self) -> SendBuffer {
-        SendBuffer {
-            bytes: vec![0; SMALL_BUFFER_LEN].into_boxed_slice(),
-            start: 0,
-            end: 0,
-        }
+        self.buffer(SMALL_BUFFER_LEN)
     }
 }
 
@@ -264,6 +271,9 @@ fn carry(from: &mut End, to: &mut End, now: Instant, piece_len: usize) -> bool {
             if !to.closed {
                 to.session.receive(now, piece, &mut to.edge);
             }
+        }
+        if matches!(buffer.bytes.len(), BUFFER_LEN | SMALL_BUFFER_LEN) {
+            from.edge.spare.push(buffer);
         }
         from.session.sent(now, Ok(()), &mut from.edge);
     }

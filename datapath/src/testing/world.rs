@@ -16,9 +16,12 @@ use super::fixtures::{self, PASSWORD, USER};
 use super::io::{DeviceId, Faults, Network, SimConfig, SimIo};
 use super::pair::SharedRng;
 use super::rng::Rng;
-use crate::ip::offload::VnetHeader;
+use super::steering::SimSteering;
+use crate::io::{Io as _, TunQueue};
+use crate::ip::checksum;
 use crate::ip::offload::cut::Cut;
 use crate::ip::offload::merge::Offloads;
+use crate::ip::offload::{VNET_HEADER_LEN, VnetHeader};
 use crate::ppp::auth::AuthMethod;
 use crate::session::event::{EndReason, Event};
 use crate::session::policy::Question;
@@ -28,6 +31,9 @@ use crate::shard::handoff::Mailbox;
 use crate::shard::route::{Directory, Range};
 use crate::shard::{Commands, Config, Inside, Owner, SessionId, Shard};
 use crate::time::{Duration, Instant};
+
+/// What a read of a device says that is no more (EBADFD).
+const GONE: i32 = 77;
 
 /// Where the shards listen.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 443);
@@ -47,6 +53,8 @@ pub struct WorldConfig {
     pub rough: bool,
     /// Whether the TUN speaks in superpackets.
     pub offload: bool,
+    /// Whether packets from the inside go to the queue of their shard.
+    pub steered: bool,
 }
 
 /// What became of a world.
@@ -84,6 +92,8 @@ struct Gateway {
     shards: u16,
     pending: Vec<(Instant, SessionId, Question)>,
     moves: Vec<(SessionId, u16)>,
+    /// To be taken in place of the one the shard has.
+    queue: Option<TunQueue>,
 }
 
 impl Owner for Gateway {
@@ -129,9 +139,16 @@ impl Owner for Gateway {
 
     fn connecting(&mut self, _: u64, _: std::io::Result<SessionId>) {}
 
+    fn tun_replaced(&mut self, result: std::io::Result<()>) {
+        result.expect("a queue of the same simulation");
+    }
+
     fn poll(&mut self, now: Instant, commands: &mut Commands) {
         for (session, shard) in self.moves.drain(..) {
             commands.move_to(session, shard);
+        }
+        if let Some(queue) = self.queue.take() {
+            commands.replace_tun(queue);
         }
         let mut pending = std::mem::take(&mut self.pending);
         for (at, session, question) in pending.drain(..) {
@@ -262,8 +279,21 @@ pub struct World {
     clients: Shard<SimIo, Clients, SharedRng>,
     authority: Rc<RefCell<Authority>>,
     directory: Arc<Directory>,
+    steering: Arc<SimSteering>,
     rng: Rng,
     outcome: Outcome,
+}
+
+/// A device of which every packet is in the right queue, or, unsteered, on a wrong one as often as
+/// chance will have it.
+fn add_device(network: &Network, config: &WorldConfig, steering: &Arc<SimSteering>) -> DeviceId {
+    let steering = config.steered.then(|| Arc::clone(steering));
+    let queues = usize::from(config.shards);
+    let header_len = if config.offload { VNET_HEADER_LEN } else { 0 };
+    network.add_device(move |bytes| match &steering {
+        Some(steering) => steering.queue(bytes.get(header_len..).unwrap_or_default()),
+        None => bytes.iter().map(|&byte| usize::from(byte)).sum::<usize>() % queues,
+    })
 }
 
 impl World {
@@ -281,16 +311,15 @@ impl World {
             Faults::none()
         };
         let network = Network::new(rng.next_u64(), faults);
-        // Steering knows nothing: every packet is on a wrong queue as often as chance will have it.
-        let queues = usize::from(config.shards);
-        let device = network.add_device(move |packet| {
-            packet.iter().map(|&byte| usize::from(byte)).sum::<usize>() % queues
-        });
         let pool_len = u64::from(config.clients) * 2 + 16;
-        let directory = Arc::new(Directory::new(&[
+        let pools = [
             Range::v4(Ipv4Addr::new(10, 8, 0, 0), pool_len).expect("a small pool"),
             Range::v6("fd00:8::".parse().expect("an address"), pool_len).expect("a small pool"),
-        ]));
+        ];
+        let steering = SimSteering::new(&pools);
+        let device = add_device(&network, &config, &steering);
+        let directory = Directory::new(&pools).steered_by(Some(steering.clone()));
+        let directory = Arc::new(directory);
         let authority = Rc::new(RefCell::new(Authority {
             free: (2..config.clients * 2 + 10).collect(),
             ..Authority::default()
@@ -319,6 +348,7 @@ impl World {
                     shards: config.shards,
                     pending: Vec::new(),
                     moves: Vec::new(),
+                    queue: None,
                 };
                 let shard = Config {
                     index,
@@ -330,6 +360,7 @@ impl World {
                         tcp: true,
                         udp: true,
                     }),
+                    copy_and_sum: checksum::copy_and_sum,
                     isolate: false,
                     directory: Arc::clone(&directory),
                     mailboxes: Arc::clone(&mailboxes),
@@ -372,6 +403,7 @@ impl World {
                 send_buffers: usize::from(config.clients) + 16,
                 inside: Inside::Owner,
                 offloads: None,
+                copy_and_sum: checksum::copy_and_sum,
                 isolate: false,
                 directory: Arc::new(Directory::new(&[])),
                 mailboxes: Arc::from([]),
@@ -386,6 +418,7 @@ impl World {
             clients,
             authority,
             directory,
+            steering,
             rng,
             outcome: Outcome::default(),
         }
@@ -398,9 +431,14 @@ impl World {
     ///
     /// When an invariant is broken; the message names the seed.
     pub fn run(mut self) -> Outcome {
-        for _ in 0..12 {
+        for round in 0..12 {
             self.pass(Duration::from_millis(700));
             self.stir();
+            match round {
+                4 if self.config.rough => self.network.fail_device(self.device, GONE),
+                6 if self.config.rough => self.replace_device(),
+                _ => {}
+            }
         }
         self.network.set_faults(Faults::none());
         let healed = self.network.now();
@@ -418,6 +456,16 @@ impl World {
         self.exchange();
         self.leave();
         self.finish()
+    }
+
+    /// Gives every shard a queue of a new device; sessions must not notice but by what they lost.
+    fn replace_device(&mut self) {
+        self.check();
+        self.device = add_device(&self.network, &self.config, &self.steering);
+        for shard in &mut self.shards {
+            shard.owner_mut().queue = Some(Network::queue_of(self.device));
+            shard.io().waker().wake();
+        }
     }
 
     fn up_count(&self) -> usize {

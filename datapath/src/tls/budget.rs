@@ -20,8 +20,8 @@
 //! - TLS 1.2 cannot change keys without renegotiation, which we refuse. Ending the session costs
 //!   the user something, and p = 2⁻⁶⁰ would end it after 50 minutes at 1 Gbit/s. So p = 2⁻⁵⁰: 2^39.5
 //!   blocks, about 12.4 TB or 27 hours at 1 Gbit/s. That is still 2^18 times stricter than the 2⁻³²
-//!   that NIST SP 800-38D §8 asks of nonces. [`Budget::is_near`] tells 1/16 of it ahead: 1.7 hours at
-//!   1 Gbit/s.
+//!   that NIST SP 800-38D §8 asks of nonces. [`Budget::is_near`] tells 1/16 of it ahead, 1.7 hours at
+//!   1 Gbit/s; the session then ends politely, with a reason of its own.
 //! - ChaCha20-Poly1305 has no such bound; only the 2⁶⁴ sequence numbers end.
 //!
 //! Forgeries need no budget: the first record that fails authentication ends the connection.

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use datapath::io::{
-    Completion, ConnectionId, Detached, Io, ReceiveBuffer, SendBuffer, TunRead, Wake, Waker,
+    Completion, ConnectionId, Detached, Io, ReceiveBuffer, SendBuffer, TunQueue, TunRead, Wake,
+    Waker,
 };
 use datapath::time::Instant;
 
@@ -165,6 +166,10 @@ impl Io for FixedIo {
     fn tun_write(&mut self, _: &[u8], _: &[u8]) -> std::io::Result<()> {
         self.wire.borrow_mut().tun_written += 1;
         Ok(())
+    }
+
+    fn replace_tun(&mut self, _: TunQueue) -> std::io::Result<()> {
+        unreachable!("its device never goes")
     }
 
     fn waker(&self) -> Waker {

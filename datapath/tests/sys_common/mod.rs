@@ -1,12 +1,14 @@
-//! What the tests of the io_uring driver share: a loop that drives one, and loopback sockets.
+//! What the tests of the drivers share: a loop that drives one, loopback sockets, and running a test on
+//! each kind of driver.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::net::SocketAddr;
 
 use datapath::io::{Completion, ConnectionId, Io as _, Loss, ReceiveBuffer, SendBuffer};
 use datapath::sys::clock;
+use datapath::sys::driver::{Choice, Config, Counters, Driver};
 use datapath::sys::socket::{ListenOptions, listen};
-use datapath::sys::uring::{Config, Uring};
+use datapath::sys::uring::Rung;
 use datapath::time::{Duration, Instant};
 
 /// Nothing in these tests takes so long unless it hangs.
@@ -23,15 +25,62 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// A kind of driver, each of which passes the same tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// With the features of this rung.
+    IoUring(Rung),
+    Epoll,
+}
+
+impl Kind {
+    pub(crate) fn choice(self) -> Choice {
+        match self {
+            Self::IoUring(rung) => Choice::IoUring(rung),
+            Self::Epoll => Choice::Epoll,
+        }
+    }
+
+    pub(crate) fn driver(self, config: Config) -> Driver {
+        Driver::open(self.choice(), config).unwrap()
+    }
+
+    /// The full name of the test `name` on this driver.
+    pub(crate) fn test(self, name: &str) -> String {
+        match self {
+            Self::IoUring(_) => format!("io_uring::{name}"),
+            Self::Epoll => format!("epoll::{name}"),
+        }
+    }
+}
+
+/// io_uring as this kernel has it.
+pub(crate) const URING: Kind = Kind::IoUring(Rung::NoArray);
+
+/// Makes a test a driver of each function `fn name(kind: Kind)`.
+#[allow(unused_macros, reason = "each test binary uses its part")]
+macro_rules! on_every_driver {
+    ($($name:ident),+ $(,)?) => {
+        mod io_uring {
+            $(#[test] fn $name() { super::$name(super::sys_common::URING); })+
+        }
+        mod epoll {
+            $(#[test] fn $name() { super::$name(super::sys_common::Kind::Epoll); })+
+        }
+    };
+}
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub(crate) use on_every_driver;
+
 /// A driver that listens on a free port of 127.0.0.1.
-pub(crate) fn server(config: Config) -> (Uring, SocketAddr) {
+pub(crate) fn server(kind: Kind, config: Config) -> (Driver, SocketAddr) {
     let listener = listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
-    let driver = Uring::new(Config {
+    let driver = kind.driver(Config {
         listeners: vec![listener],
         ..config
     });
-    (driver.unwrap(), address)
+    (driver, address)
 }
 
 pub(crate) fn buffer(bytes: &[u8]) -> SendBuffer {
@@ -60,7 +109,7 @@ pub(crate) fn deadline() -> Instant {
 }
 
 /// Turns until `done` says so; panics when it takes too long.
-pub(crate) fn run(driver: &mut Uring, mut done: impl FnMut(&mut Uring, Completion) -> bool) {
+pub(crate) fn run(driver: &mut Driver, mut done: impl FnMut(&mut Driver, Completion) -> bool) {
     let deadline = deadline();
     let mut completions = Vec::new();
     loop {
@@ -80,7 +129,7 @@ pub(crate) fn run(driver: &mut Uring, mut done: impl FnMut(&mut Uring, Completio
 }
 
 /// Turns until a connection was accepted.
-pub(crate) fn accept(driver: &mut Uring) -> ConnectionId {
+pub(crate) fn accept(driver: &mut Driver) -> ConnectionId {
     let mut accepted = None;
     run(driver, |_, completion| {
         if let Completion::Accepted { connection, .. } = completion {
@@ -92,7 +141,11 @@ pub(crate) fn accept(driver: &mut Uring) -> ConnectionId {
 }
 
 /// Turns until `len` bytes came on a connection (or its end), and gives every buffer back.
-pub(crate) fn receive(driver: &mut Uring, from: ConnectionId, len: usize) -> Result<Vec<u8>, Loss> {
+pub(crate) fn receive(
+    driver: &mut Driver,
+    from: ConnectionId,
+    len: usize,
+) -> Result<Vec<u8>, Loss> {
     let mut received = Vec::new();
     let mut end = None;
     run(driver, |driver, completion| {
@@ -120,21 +173,21 @@ pub(crate) fn receive(driver: &mut Uring, from: ConnectionId, len: usize) -> Res
 #[derive(Debug)]
 pub(crate) struct Echoed {
     pub(crate) connections: usize,
-    pub(crate) counters: datapath::sys::uring::Counters,
+    pub(crate) counters: Counters,
     pub(crate) buffers_back: bool,
     pub(crate) left: usize,
 }
 
 /// Echoes until `connections` came and went. Holds received buffers until the bytes are sent, so
 /// that few buffers run out.
-pub(crate) fn echo(driver: &mut Uring, connections: usize) -> Echoed {
+pub(crate) fn echo(driver: &mut Driver, connections: usize) -> Echoed {
     #[derive(Default)]
     struct Peer {
         waiting: std::collections::VecDeque<ReceiveBuffer>,
         sending: Option<ReceiveBuffer>,
         ended: bool,
     }
-    fn forward(driver: &mut Uring, id: ConnectionId, peer: &mut Peer) -> bool {
+    fn forward(driver: &mut Driver, id: ConnectionId, peer: &mut Peer) -> bool {
         if peer.sending.is_none() {
             peer.sending = peer.waiting.pop_front();
             match &peer.sending {
@@ -201,7 +254,7 @@ pub(crate) fn echo(driver: &mut Uring, connections: usize) -> Echoed {
 
 /// Opens `count` connections to an echo server at once, sends `len` bytes on each in pieces, checks
 /// that they come back, and closes.
-pub(crate) fn echo_clients(address: SocketAddr, count: usize, len: usize) {
+pub(crate) fn echo_clients(kind: Kind, address: SocketAddr, count: usize, len: usize) {
     struct Client {
         bytes: Vec<u8>,
         sent: usize,
@@ -213,17 +266,16 @@ pub(crate) fn echo_clients(address: SocketAddr, count: usize, len: usize) {
         let wish = usize::from(client.bytes[client.sent]) * 16 + 1;
         wish.min(rest)
     }
-    fn send(driver: &mut Uring, id: ConnectionId, client: &mut Client) {
+    fn send(driver: &mut Driver, id: ConnectionId, client: &mut Client) {
         let len = piece(client);
         driver.send(id, buffer(&client.bytes[client.sent..client.sent + len]));
         client.sent += len;
     }
-    let mut driver = Uring::new(Config {
+    let mut driver = kind.driver(Config {
         connections: u32::try_from(count).unwrap(),
         receive_buffers: 64,
         ..config()
-    })
-    .unwrap();
+    });
     let mut clients = std::collections::BTreeMap::new();
     for number in 0..count {
         let id = driver.connect(address, None).unwrap();
@@ -284,10 +336,10 @@ pub(crate) fn in_child(command: &[&str], test: &str) {
         .env("CHILD", "1")
         .output()
         .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success(),
-        "the child failed:\n{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
+        output.status.success() && said.contains("1 passed"),
+        "the child failed, or there is no test {test:?}:\n{said}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
@@ -300,4 +352,39 @@ pub(crate) fn is_child() -> bool {
 pub(crate) fn descriptor_count() -> usize {
     // The one that reads the directory is there both times.
     std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Runs the calling test in a new network namespace; returns whether this is the inside.
+pub(crate) fn inside_namespace(test: &str) -> bool {
+    if is_child() {
+        return true;
+    }
+    let possible = std::process::Command::new("unshare")
+        .args(["--net", "true"])
+        .output();
+    if possible.is_ok_and(|output| output.status.success())
+        && std::path::Path::new("/dev/net/tun").exists()
+    {
+        in_child(&["unshare", "--net"], test);
+    } else {
+        skip(test, "needs root, unshare(1) and /dev/net/tun");
+    }
+    false
+}
+
+pub(crate) fn ip(arguments: &str) {
+    let status = std::process::Command::new("ip")
+        .args(arguments.split(' '))
+        .status();
+    assert!(status.unwrap().success(), "ip {arguments}");
+}
+
+/// Says loudly that test `name` did not run, and why; in $SSTP_GW_SKIPPED too.
+pub(crate) fn skip(name: &str, why: &str) {
+    eprintln!("SKIPPED {name}: {why}");
+    if let Some(path) = std::env::var_os("SSTP_GW_SKIPPED") {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, format!("{name}: {why}\n").as_bytes()).unwrap();
+    }
 }

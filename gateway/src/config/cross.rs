@@ -1,7 +1,7 @@
 //! The values against each other, and against the files they name.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use super::names::{InsideKind, Method};
 use super::reader::Placed;
-use super::sections::Draft;
-use super::{Auth, Config, Network, Pool, Tls};
+use super::sections::{Draft, ListenTcp};
+use super::{Auth, Config, Listen, Network, Pool, Tls};
 use crate::diagnostics::{Report, Severity};
 use crate::pki;
 use crate::users::Users;
@@ -51,7 +51,12 @@ pub(super) fn check(draft: &Draft, pools: &[Pool], report: &mut Report) -> Optio
         }
     }
     Some(Config {
-        listen: draft.listen.iter().map(|listen| listen.value).collect(),
+        listen: draft
+            .listen
+            .iter()
+            .zip(&draft.listen_tcp)
+            .map(listen)
+            .collect(),
         tls: Tls {
             min_version: draft.min_version,
             record_layer: draft.record_layer,
@@ -65,12 +70,41 @@ pub(super) fn check(draft: &Draft, pools: &[Pool], report: &mut Report) -> Optio
         limits: draft.limits.clone(),
         timeouts: draft.timeouts.clone(),
         shards: draft.shards.as_ref().map(|shards| shards.value),
+        driver: draft.driver,
         log: draft.log,
     })
     .filter(|_| !report.has_errors())
 }
 
+fn listen((address, tcp): (&Placed<SocketAddr>, &ListenTcp)) -> Listen {
+    Listen {
+        address: address.value,
+        congestion: tcp.congestion.as_ref().map(|name| name.value.clone()),
+        user_timeout: tcp.user_timeout,
+    }
+}
+
+/// The congestion controls of this kernel that are loaded; `None` where it does not say.
+fn congestion_controls() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").ok()
+}
+
 fn listeners(draft: &Draft, report: &mut Report) {
+    for tcp in &draft.listen_tcp {
+        if let Some(name) = &tcp.congestion
+            && let Some(known) = congestion_controls()
+            && !known.split_whitespace().any(|known| known == name.value)
+        {
+            report.error(
+                name.place(),
+                format!(
+                    "`listen.congestion` = \"{0}\" is not known to this kernel; load it with: modprobe tcp_{0} ; to \
+                     see which it has: sysctl net.ipv4.tcp_available_congestion_control",
+                    name.value
+                ),
+            );
+        }
+    }
     for (index, listen) in draft.listen.iter().enumerate() {
         if listen.port() == 0 {
             report.error(
@@ -273,6 +307,7 @@ fn network(draft: &Draft, report: &mut Report) -> Option<Network> {
         nbns: network.nbns.iter().map(|nbns| nbns.value).collect(),
         client_to_client: network.client_to_client,
         offload: network.offload,
+        queue_target: network.queue_target,
     })
 }
 

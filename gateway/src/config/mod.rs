@@ -26,7 +26,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
 pub(crate) use names::{
-    InsideKind, KernelTls, LogFormat, LogLevel, Method, RecordLayer, TlsVersion,
+    DriverKind, InsideKind, KernelTls, LogFormat, LogLevel, Method, RecordLayer, TlsVersion,
 };
 pub(crate) use reader::{Placed, Section};
 
@@ -38,7 +38,7 @@ use crate::users::Users;
 /// What an operator sets; every value is checked, alone and against the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<Listen>,
     pub(crate) tls: Tls,
     pub(crate) auth: Auth,
     pub(crate) pools: Vec<Pool>,
@@ -47,7 +47,19 @@ pub(crate) struct Config {
     pub(crate) timeouts: Timeouts,
     /// How many shards; `None`: one a CPU that we may use.
     pub(crate) shards: Option<u16>,
+    /// `shards.driver`
+    pub(crate) driver: DriverKind,
     pub(crate) log: Log,
+}
+
+/// Where clients connect to, and how TCP behaves towards them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Listen {
+    pub(crate) address: SocketAddr,
+    /// Congestion control by the kernel's name; `None`: the system's default.
+    pub(crate) congestion: Option<String>,
+    /// How long sent bytes may stay unacknowledged.
+    pub(crate) user_timeout: Duration,
 }
 
 /// `[tls]`
@@ -111,6 +123,8 @@ pub(crate) struct Network {
     pub(crate) client_to_client: bool,
     /// Whether the TUN is asked for superpackets.
     pub(crate) offload: bool,
+    /// How long packets for a client may stand in its queue (CoDel's target, RFC 8289).
+    pub(crate) queue_target: Duration,
 }
 
 /// `[limits]`

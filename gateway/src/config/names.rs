@@ -111,6 +111,22 @@ words! {
 }
 
 words! {
+    /// What a shard waits in for all its connections.
+    DriverKind {
+        /// io_uring where this host has it for us, else epoll.
+        Auto = "auto",
+        /// io_uring or nothing.
+        IoUring = "io_uring",
+        /// With no feature newer than Linux 6.1's, should one of them misbehave.
+        IoUring61 = "io_uring-6.1",
+        /// With no feature newer than Linux 6.0's.
+        IoUring60 = "io_uring-6.0",
+        /// epoll, whatever else there is.
+        Epoll = "epoll",
+    }
+}
+
+words! {
     /// How log lines look.
     LogFormat {
         Human = "human",

@@ -9,7 +9,9 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
-use super::names::{InsideKind, KernelTls, LogFormat, LogLevel, Method, RecordLayer, TlsVersion};
+use super::names::{
+    DriverKind, InsideKind, KernelTls, LogFormat, LogLevel, Method, RecordLayer, TlsVersion,
+};
 use super::reader::{Placed, Section};
 use super::{Limits, Log, Timeouts};
 use crate::diagnostics::Report;
@@ -22,6 +24,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) listen: Vec<Placed<SocketAddr>>,
+    /// As many as `listen`.
+    pub(super) listen_tcp: Vec<ListenTcp>,
     pub(super) certificate: Option<Placed<PathBuf>>,
     pub(super) key: Option<Placed<PathBuf>>,
     pub(super) min_version: TlsVersion,
@@ -39,7 +43,16 @@ pub(super) struct Draft {
     pub(super) sessions_place: Option<Range<usize>>,
     pub(super) timeouts: Timeouts,
     pub(super) shards: Option<Placed<u16>>,
+    pub(super) driver: DriverKind,
     pub(super) log: Log,
+}
+
+/// How TCP behaves towards the clients of one listener.
+#[derive(Clone, Debug)]
+pub(super) struct ListenTcp {
+    /// Congestion control by the kernel's name; `None`: the system's default.
+    pub(super) congestion: Option<Placed<String>>,
+    pub(super) user_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -67,6 +80,7 @@ pub(super) struct NetworkDraft {
     pub(super) routes: Vec<Placed<IpNet>>,
     pub(super) client_to_client: bool,
     pub(super) offload: bool,
+    pub(super) queue_target: Duration,
 }
 
 /// `first-last`, both included.
@@ -97,7 +111,7 @@ impl FromStr for AddressRange {
 /// Reads every section; `directory` is what relative paths are relative to.
 pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -> Draft {
     let mut root = Section::root(table);
-    let listen = listen(&mut root, report);
+    let (listen, listen_tcp) = listen(&mut root, report);
 
     let mut tls = root.section("tls", report);
     let certificate = path(&mut tls, "certificate", directory, report);
@@ -140,6 +154,13 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
 
     let mut shards = root.section("shards", report);
     let count = shards.integer("count", 1..=256, report);
+    let driver = word(
+        &mut shards,
+        "driver",
+        DriverKind::Auto,
+        DriverKind::wanted(),
+        report,
+    );
     shards.finish(report);
 
     let mut log = root.section("log", report);
@@ -162,6 +183,7 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
     root.finish(report);
     Draft {
         listen,
+        listen_tcp,
         certificate,
         key,
         min_version,
@@ -178,11 +200,15 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
         sessions_place,
         timeouts,
         shards: count,
+        driver,
         log: Log { format, level },
     }
 }
 
-fn listen(root: &mut Section<'_>, report: &mut Report) -> Vec<Placed<SocketAddr>> {
+fn listen(
+    root: &mut Section<'_>,
+    report: &mut Report,
+) -> (Vec<Placed<SocketAddr>>, Vec<ListenTcp>) {
     const WANTED: &str = "an address and a port, for example \"0.0.0.0:443\" or \"[::]:443\"";
     if !root.has("listen") {
         root.missing(
@@ -191,15 +217,25 @@ fn listen(root: &mut Section<'_>, report: &mut Report) -> Vec<Placed<SocketAddr>
             report,
         );
     }
-    let mut addresses = Vec::new();
+    let (mut addresses, mut options) = (Vec::new(), Vec::new());
     for mut section in root.sections("listen", report) {
         if !section.has("address") {
             section.missing("address", "address = \"0.0.0.0:443\"", report);
         }
-        addresses.extend(section.parsed::<SocketAddr>("address", WANTED, report));
+        let address = section.parsed::<SocketAddr>("address", WANTED, report);
+        let tcp = ListenTcp {
+            congestion: section.string("congestion", report),
+            user_timeout: section
+                .duration("user_timeout", SECOND..=HOUR, report)
+                .unwrap_or(60 * SECOND),
+        };
+        if let Some(address) = address {
+            addresses.push(address);
+            options.push(tcp);
+        }
         section.finish(report);
     }
-    addresses
+    (addresses, options)
 }
 
 fn pool(mut section: Section<'_>, report: &mut Report) -> PoolDraft {
@@ -248,7 +284,10 @@ fn network(mut section: Section<'_>, report: &mut Report) -> NetworkDraft {
             .list("routes", "a network, for example \"10.0.0.0/8\"", report)
             .unwrap_or_default(),
         client_to_client: section.boolean("client_to_client", report).unwrap_or(false),
-        offload: section.boolean("offload", report).unwrap_or(false),
+        queue_target: section
+            .duration("queue_target", MILLISECOND..=SECOND, report)
+            .unwrap_or(5 * MILLISECOND),
+        offload: section.boolean("offload", report).unwrap_or(true),
     };
     section.finish(report);
     draft

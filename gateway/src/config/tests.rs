@@ -93,6 +93,7 @@ fn a_good_configuration_is_taken_and_its_defaults_hold() {
     assert_eq!(config.tls.record_layer, RecordLayer::Own);
     assert_eq!(config.tls.kernel_tx, KernelTls::Off);
     assert_eq!(config.tls.kernel_rx, KernelTls::Off);
+    assert_eq!(config.driver, DriverKind::Auto);
     assert_eq!(config.network.mtu, 1400);
     assert!(!config.network.client_to_client);
     let pool = config.pools[0].v4.unwrap();
@@ -168,6 +169,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "listener twice",
         "[tls]",
         "[[listen]]\naddress = \"127.0.0.1:8443\"\n[tls]",
+    ),
+    (
+        "congestion control that no kernel has",
+        "[tls]",
+        "congestion = \"warp\"\n[tls]",
     ),
     ("listener in a pool", "127.0.0.1:8443", "10.99.0.1:443"),
     ("no such certificate", "chain.pem", "missing.pem"),
@@ -349,6 +355,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "too many shards",
         "[network]",
         "[shards]\ncount = 257\n[network]",
+    ),
+    (
+        "unknown driver",
+        "[network]",
+        "[shards]\ndriver = \"iouring\"\n[network]",
     ),
     (
         "unknown log format",

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
-use datapath::io::{ConnectionId, Waker};
+use datapath::io::{ConnectionId, TunQueue, Waker};
 use datapath::session::ServerSettings;
 use datapath::session::event::{EndReason, Event};
 use datapath::session::policy::{Answer, Ipv4Policy, Ipv6Policy, Policy, Question, Refusal};
@@ -51,9 +51,13 @@ pub(crate) enum FromShard {
     /// The shard serves; what it stands on, in words, and how to wake it.
     Ready {
         shard: u16,
+        /// Which driver it got, and why.
+        driver: String,
         features: String,
         waker: Waker,
     },
+    /// The shard uses the queue it was given, or could not take it.
+    TunReplaced { shard: u16, error: Option<String> },
     /// The shard has ended; with why, if it was not asked to.
     Stopped { shard: u16, error: Option<String> },
 }
@@ -64,6 +68,8 @@ pub(crate) enum ToShard {
     Answer(SessionId, Answer),
     /// Cut this session without a word.
     Abandon(SessionId, EndReason),
+    /// Use this TUN queue: the device was made again.
+    Tun(TunQueue),
     /// End everything politely, within this time.
     Drain(Duration),
     /// End everything at once.
@@ -111,6 +117,7 @@ impl<T> Outbox<T> {
 /// What a shard asks, on the shard's own thread.
 #[derive(Debug)]
 pub(crate) struct ShardOwner {
+    shard: u16,
     settings: Arc<ServerSettings>,
     gate: SourceGate,
     now: Instant,
@@ -122,6 +129,7 @@ pub(crate) struct ShardOwner {
 impl ShardOwner {
     /// Serves with `settings`; `control` wakes the control plane.
     pub(crate) fn new(
+        shard: u16,
         settings: Arc<ServerSettings>,
         gate: SourceGate,
         outbox: Sender<FromShard>,
@@ -129,6 +137,7 @@ impl ShardOwner {
         control: Arc<Notify>,
     ) -> Self {
         Self {
+            shard,
             settings,
             gate,
             now: Instant::ZERO,
@@ -174,6 +183,12 @@ impl Owner for ShardOwner {
         }
     }
 
+    fn tun_replaced(&mut self, result: std::io::Result<()>) {
+        let shard = self.shard;
+        let error = result.err().map(|error| error.to_string());
+        self.tell(FromShard::TunReplaced { shard, error });
+    }
+
     fn poll(&mut self, now: Instant, commands: &mut Commands) {
         self.now = now;
         self.outbox.flush();
@@ -181,6 +196,7 @@ impl Owner for ShardOwner {
             match message {
                 ToShard::Answer(session, answer) => commands.answer(session, answer),
                 ToShard::Abandon(session, reason) => commands.abandon(session, reason),
+                ToShard::Tun(queue) => commands.replace_tun(queue),
                 ToShard::Drain(within) => commands.drain(EndReason::Shutdown, within),
                 ToShard::Stop => commands.stop(),
             }

@@ -1,6 +1,8 @@
 //! A small SSTP server for the tests: the data path's server role on its own thread, one user, a
 //! reflector on the inside, and certificates made on the spot.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use datapath::crypto::mschapv2;
 use datapath::crypto::nt_hash::nt_password_hash;
 use datapath::http::ProbeAnswer;
 use datapath::io::{Io, Waker};
+use datapath::ip::checksum;
 use datapath::ppp::auth::eap_mschapv2::Authenticator;
 use datapath::ppp::auth::{AuthMethod, Credentials, Verdict};
 use datapath::ppp::link::AuthenticatorConfig;
@@ -26,9 +29,10 @@ use datapath::shard::route::Directory;
 use datapath::shard::{self, Commands, Inside, Owner, SessionId, Shard};
 use datapath::sstp::Timing;
 use datapath::sstp::binding::HashBitmask;
+use datapath::sys::driver::{self, Choice, Driver};
 use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::socket::{self, ListenOptions};
-use datapath::sys::uring::{self, Uring};
+use datapath::sys::uring::Rung;
 use datapath::time::{Duration, Instant};
 use datapath::tls::{ServerGeneration, TlsOptions};
 use rcgen::{
@@ -41,6 +45,11 @@ pub(crate) const NAME: &str = "vpn.example";
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "clientPass";
 
+/// Which driver both ends of a test have; `tests/run` runs them with each.
+pub(crate) fn driver() -> String {
+    std::env::var("SSTP_GW_DRIVER").unwrap_or_else(|_| "auto".to_owned())
+}
+
 /// What the server is to be like.
 #[derive(Debug)]
 pub(crate) struct Wishes {
@@ -50,6 +59,10 @@ pub(crate) struct Wishes {
     pub(crate) authority: &'static str,
     /// End every session so long after it came up.
     pub(crate) session_timeout: Option<Duration>,
+    /// Sessions it holds at once.
+    pub(crate) sessions: usize,
+    /// Does nothing at all for so long, once, so long after the first session came up.
+    pub(crate) stall: Option<(Duration, Duration)>,
 }
 
 impl Default for Wishes {
@@ -59,6 +72,8 @@ impl Default for Wishes {
             ipv6: true,
             authority: "test root",
             session_timeout: None,
+            sessions: 8,
+            stall: None,
         }
     }
 }
@@ -70,6 +85,7 @@ pub(crate) struct Server {
     pub(crate) ca: PathBuf,
     _dir: tempfile::TempDir,
     stop: Arc<AtomicBool>,
+    up: mpsc::Receiver<()>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
 }
@@ -103,32 +119,44 @@ impl Server {
         let listener = listener.unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
+        let (tell_up, up) = mpsc::channel();
         let owner = TestOwner {
             settings,
             wishes,
             stop: Arc::clone(&stop),
+            up: tell_up,
             drained: false,
             answers: Vec::new(),
             eap: HashMap::new(),
+            sessions_up: 0,
+            stall_at: None,
         };
+        let sessions = owner.wishes.sessions;
         let (send_waker, receive_waker) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let driver = Uring::new(uring::Config {
+            let config = driver::Config {
                 submission_entries: 64,
                 receive_buffers: 8,
-                connections: 8,
+                connections: u32::try_from(sessions).unwrap(),
                 listeners: vec![listener],
-                ..uring::Config::default()
-            })
-            .unwrap();
+                ..driver::Config::default()
+            };
+            let choice = match driver().as_str() {
+                "auto" => Choice::Auto,
+                "io_uring" => Choice::IoUring(Rung::NoArray),
+                "epoll" => Choice::Epoll,
+                other => panic!("SSTP_GW_DRIVER={other}: auto, io_uring or epoll"),
+            };
+            let driver = Driver::open(choice, config).unwrap();
             send_waker.send(driver.waker()).unwrap();
             let config = shard::Config {
                 index: 0,
-                connections_max: 8,
-                handshakes_max: 8,
-                send_buffers: 8,
+                connections_max: sessions,
+                handshakes_max: sessions,
+                send_buffers: sessions,
                 inside: Inside::Reflector,
                 offloads: None,
+                copy_and_sum: checksum::copy_and_sum,
                 isolate: false,
                 directory: Arc::new(Directory::new(&[])),
                 mailboxes: Arc::new([Mailbox::new(1)]),
@@ -143,8 +171,18 @@ impl Server {
             ca,
             _dir: dir,
             stop,
+            up,
             waker: receive_waker.recv().unwrap(),
             thread: Some(thread),
+        }
+    }
+}
+
+impl Server {
+    /// Waits until so many sessions have come up, besides those waited for before.
+    pub(crate) fn wait_for_sessions(&self, count: usize) {
+        for _ in 0..count {
+            self.up.recv_timeout(Duration::from_secs(60)).unwrap();
         }
     }
 }
@@ -188,13 +226,17 @@ struct TestOwner {
     settings: Arc<ServerSettings>,
     wishes: Wishes,
     stop: Arc<AtomicBool>,
+    /// Told of each session that came up.
+    up: mpsc::Sender<()>,
     drained: bool,
     answers: Vec<(SessionId, Answer)>,
     eap: HashMap<SessionId, Authenticator>,
+    sessions_up: u8,
+    stall_at: Option<Instant>,
 }
 
 impl TestOwner {
-    fn judge(&self, credentials: &Credentials) -> Answer {
+    fn judge(&mut self, credentials: &Credentials) -> Answer {
         let hash = nt_password_hash(PASSWORD);
         let proof = match credentials {
             Credentials::Pap { user, password } => (user == USER.as_bytes()
@@ -255,11 +297,14 @@ impl TestOwner {
         }
     }
 
-    fn policy(&self) -> Policy {
+    /// Each session gets the next address, from 10.8.0.2 on.
+    fn policy(&mut self) -> Policy {
+        let host = 2 + self.sessions_up;
+        self.sessions_up = (self.sessions_up + 1) % 250;
         Policy {
             user: USER.as_bytes().to_vec(),
             ipv4: Some(Ipv4Policy {
-                client: Ipv4Addr::new(10, 8, 0, 2),
+                client: Ipv4Addr::new(10, 8, 0, host),
                 gateway: Ipv4Addr::new(10, 8, 0, 1),
                 dns: [Some(Ipv4Addr::new(9, 9, 9, 9)), None],
                 nbns: [None; 2],
@@ -292,9 +337,27 @@ impl Owner for TestOwner {
         self.answers.push((session, answer));
     }
 
-    fn event(&mut self, _: Instant, _: SessionId, _: Event) {}
+    fn event(&mut self, now: Instant, _: SessionId, event: Event) {
+        if let Event::Up(_) = event {
+            // Nobody may be interested.
+            let _ = self.up.send(());
+            if let Some((after, _)) = self.wishes.stall {
+                self.stall_at.get_or_insert(now + after);
+            }
+        }
+    }
 
-    fn poll(&mut self, _: Instant, commands: &mut Commands) {
+    fn next_timeout(&self) -> Option<Instant> {
+        self.stall_at.filter(|_| self.wishes.stall.is_some())
+    }
+
+    fn poll(&mut self, now: Instant, commands: &mut Commands) {
+        if let (Some(at), Some((_, time))) = (self.stall_at, self.wishes.stall)
+            && at <= now
+        {
+            self.wishes.stall = None;
+            std::thread::sleep(time);
+        }
         for (session, answer) in self.answers.drain(..) {
             commands.answer(session, answer);
         }

@@ -10,7 +10,7 @@ const STATUS: &str = "/proc/self/status";
 const ALLOWED: Point = Point {
     name: "io_uring.disabled",
     should_be: "0, or absent (before 6.6)",
-    worth: "sstp-gw waits for all its sessions in io_uring; where it is forbidden io_uring_setup answers EPERM",
+    worth: "where io_uring is forbidden (io_uring_setup answers EPERM) sstp-gw falls back to epoll and says so at start",
     basis: Basis::Documented,
 };
 

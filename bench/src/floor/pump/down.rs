@@ -12,9 +12,10 @@ use std::io;
 use std::net::TcpStream;
 
 use aws_lc_rs::aead::AES_128_GCM;
+use datapath::ip::checksum::CopyAndSum;
 use datapath::ip::offload::cut::Cut;
 use datapath::ip::offload::{VNET_HEADER_LEN, VnetHeader};
-use datapath::sys::copy_and_sum::{self, CopyAndSum};
+use datapath::sys::copy_and_sum;
 use datapath::time::Duration;
 
 use super::super::Figure;

@@ -24,7 +24,7 @@
 //!
 //! Memory is [`FLOWS`] times 64 KB, taken once.
 
-use super::super::checksum::{self, Sum};
+use super::super::checksum::{self, CopyAndSum, Sum};
 use super::super::packet::{
     Packet, TCP, UDP, V4, V4_HEADER_LEN, V6, V6_HEADER_LEN, is_v6_extension,
 };
@@ -107,7 +107,7 @@ pub struct Aggregate<'a> {
 pub struct Merge {
     slots: [Slot; FLOWS],
     offloads: Offloads,
-    copy_and_sum: fn(&[u8], &mut [u8]) -> Sum,
+    copy_and_sum: CopyAndSum,
 }
 
 /// The place of the flows whose hash is its index.
@@ -185,7 +185,7 @@ impl Merge {
 
     /// With another way to do what [`checksum::copy_and_sum`] does.
     #[must_use]
-    pub fn with_copy_and_sum(self, copy_and_sum: fn(&[u8], &mut [u8]) -> Sum) -> Self {
+    pub fn with_copy_and_sum(self, copy_and_sum: CopyAndSum) -> Self {
         Self {
             copy_and_sum,
             ..self
@@ -456,7 +456,7 @@ impl Slot {
         &mut self,
         session: u32,
         candidate: &Candidate<'_>,
-        copy_and_sum: fn(&[u8], &mut [u8]) -> Sum,
+        copy_and_sum: CopyAndSum,
         out: &mut impl FnMut(Aggregate<'_>),
     ) -> Pushed {
         if self.continues(session, candidate) {
@@ -494,11 +494,7 @@ impl Slot {
     }
 
     /// Copies the payload behind the open aggregate, if its checksum is right.
-    fn append(
-        &mut self,
-        candidate: &Candidate<'_>,
-        copy_and_sum: fn(&[u8], &mut [u8]) -> Sum,
-    ) -> Pushed {
+    fn append(&mut self, candidate: &Candidate<'_>, copy_and_sum: CopyAndSum) -> Pushed {
         let Some(open) = &mut self.open else {
             return Pushed::Direct;
         };
@@ -529,7 +525,7 @@ impl Slot {
         &mut self,
         session: u32,
         candidate: &Candidate<'_>,
-        copy_and_sum: fn(&[u8], &mut [u8]) -> Sum,
+        copy_and_sum: CopyAndSum,
     ) -> Pushed {
         let headers_len = candidate.shape.headers_len;
         let Some((headers, room)) = self

@@ -9,8 +9,10 @@ use socket2::Socket;
 
 use super::op::{Kind, Op};
 use super::table::{Connection, Receive};
-use super::{ACCEPT_PAUSE_FIRST, ACCEPT_PAUSE_LAST, Accepting, Uring};
+use super::{Accepting, Uring};
 use crate::io::{Completion, ConnectionId, Loss, ReceiveBuffer};
+use crate::sys::driver::{ACCEPT_PAUSE_FIRST, ACCEPT_PAUSE_LAST};
+use crate::sys::errno::{self, loss};
 use crate::time::Duration;
 
 /// Completions taken from the queue at once.
@@ -67,7 +69,7 @@ impl Uring {
             Kind::PollReceive => self.receive_polled(id, result),
             Kind::Send => self.sent(id, result),
             Kind::Connect => self.connected(id, result),
-            Kind::PollTun => self.tun_polled(result, more),
+            Kind::PollTun => self.tun_polled(op.generation, result, more),
             Kind::PollWaker => self.waker_polled(more),
             Kind::Cancel => {}
         }
@@ -98,22 +100,9 @@ impl Uring {
             return;
         }
         match -result {
-            // Ended by a full completion queue, or by an error of the connection, not of ours
-            // (accept(2): "should be treated like EAGAIN").
-            ..=0
-            | libc::ECANCELED
-            | libc::EINTR
-            | libc::EAGAIN
-            | libc::ECONNABORTED
-            | libc::EPROTO
-            | libc::ENOPROTOOPT
-            | libc::ENETDOWN
-            | libc::EHOSTDOWN
-            | libc::ENONET
-            | libc::EHOSTUNREACH
-            | libc::ENETUNREACH => self.arm_accept(index),
-            // EMFILE, ENFILE, ENOMEM, ENOBUFS, and what is not known: armed again at once it
-            // would only fail again at once.
+            // Ended by a full completion queue, or cancelled.
+            ..=0 | libc::ECANCELED => self.arm_accept(index),
+            errno if errno::accept_goes_on(errno) => self.arm_accept(index),
             errno => {
                 listener.accepting = Accepting::Paused {
                     until: self.now + listener.next_pause,
@@ -185,6 +174,7 @@ impl Uring {
         let tell = !connection.closing;
         match (usize::try_from(result), buffer) {
             (Ok(len @ 1..), Some((buffer_id, bytes))) if tell => {
+                connection.received = true;
                 self.told.push(Completion::Received {
                     connection: id,
                     buffer: ReceiveBuffer {
@@ -219,7 +209,11 @@ impl Uring {
             libc::ENOBUFS => {
                 connection.receive = Receive::Parked;
                 self.counters.buffer_waits += 1;
-                self.parked.push_back(id);
+                if connection.received {
+                    self.parked.push_back(id);
+                } else {
+                    self.starved.push_back(id);
+                }
                 return;
             }
             0 => Loss::Finished,
@@ -308,10 +302,15 @@ impl Uring {
         });
     }
 
-    fn tun_polled(&mut self, result: i32, more: bool) {
-        let Some(tun) = &mut self.tun else {
+    fn tun_polled(&mut self, generation: u32, result: i32, more: bool) {
+        let Some(tun) = (self.tun.as_mut()).filter(|tun| tun.generation == generation) else {
+            if !more {
+                // Only now may the descriptor's number be used again.
+                self.old_tuns.retain(|old| old.generation != generation);
+            }
             return;
         };
+        tun.armed = more;
         tun.readable = true;
         let bad = i32::from(libc::POLLERR | libc::POLLHUP | libc::POLLNVAL);
         if result < 0 || result & bad != 0 {
@@ -329,14 +328,5 @@ impl Uring {
         if !more && !self.dropping {
             self.arm_waker();
         }
-    }
-}
-
-/// Why a direction of a connection ended, by the system's error number.
-pub(super) fn loss(errno: i32) -> Loss {
-    match errno {
-        libc::ECONNRESET | libc::EPIPE | libc::ECANCELED => Loss::Reset,
-        libc::ETIMEDOUT => Loss::TimedOut,
-        other => Loss::Os(other),
     }
 }

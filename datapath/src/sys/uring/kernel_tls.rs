@@ -12,17 +12,15 @@
 use std::io;
 use std::os::fd::AsFd as _;
 
+use super::Uring;
 use super::table::{Receive, Sending};
-use super::{Uring, completion};
 use crate::io::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::io::{Completion, ConnectionId, Loss, ReceiveBuffer, SendBuffer};
+use crate::sys::errno::loss;
 use crate::sys::ktls;
 
 /// Name of receive buffers that recvmsg filled.
 pub(super) const POLLED_BUFFER: u16 = u16::MAX - 1;
-
-/// A record that is not data is told in a buffer of its own (alerts, `KeyUpdate`).
-const DATA: u8 = 23;
 
 /// What polling connections takes.
 #[derive(Debug)]
@@ -209,7 +207,7 @@ impl Uring {
                 return Some(buffer);
             }
         };
-        let is_control = received.content_type.is_some_and(|kind| kind != DATA);
+        let is_control = received.is_control();
         if received.len == 0 && !is_control {
             live.receive = Receive::Ended;
             self.told.push(Completion::ReceiveEnded {
@@ -253,7 +251,7 @@ impl Uring {
         live.receive = Receive::Ended;
         self.told.push(Completion::ReceiveEnded {
             connection: id,
-            loss: completion::loss(errno),
+            loss: loss(errno),
         });
     }
 }

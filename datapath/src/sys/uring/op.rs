@@ -7,8 +7,7 @@
 //! +---------+------------------+------------------------------+
 //! ```
 
-/// Slots that fit in 24 bits.
-pub(super) const SLOT_COUNT_MAX: u32 = 1 << 24;
+use crate::sys::driver::CONNECTIONS_MAX;
 
 /// Kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +58,9 @@ impl Op {
         }
     }
 
-    /// The 64 bits. `slot` must be below [`SLOT_COUNT_MAX`].
+    /// The 64 bits. `slot` must be below [`CONNECTIONS_MAX`].
     pub(super) const fn encode(self) -> u64 {
-        debug_assert!(self.slot < SLOT_COUNT_MAX);
+        debug_assert!(self.slot < CONNECTIONS_MAX);
         // Kind 0 is never used, so that a zeroed user_data names nothing.
         ((self.kind as u64 + 1) << 56) | ((self.slot as u64) << 32) | self.generation as u64
     }
@@ -85,7 +84,7 @@ mod tests {
     #[test]
     fn every_kind_and_the_corners_come_back() {
         for kind in KINDS {
-            for slot in [0, 1, SLOT_COUNT_MAX - 1] {
+            for slot in [0, 1, CONNECTIONS_MAX - 1] {
                 for generation in [0, 1, u32::MAX] {
                     let op = Op::new(kind, slot, generation);
                     assert_eq!(Op::decode(op.encode()), Some(op));

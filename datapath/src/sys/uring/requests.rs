@@ -2,18 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 
 use socket2::{SockRef, Socket};
 
 use super::kernel_tls::{POLLED_BUFFER, Polled};
 use super::op::{Kind, Op};
 use super::table::{Connection, Sending};
-use super::{Accepting, FOREIGN_BUFFER, REAP_ROUND, Uring};
+use super::{Accepting, REAP_ROUND, Uring};
 use crate::io::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
-    TunRead, Waker,
+    TunQueue, TunRead, Waker,
 };
+use crate::sys::driver::FOREIGN_BUFFER;
 use crate::sys::{clock, tun};
 use crate::time::{Duration, Instant};
 
@@ -22,12 +24,17 @@ impl Io for Uring {
         self.now
     }
 
+    fn last_busy(&self) -> Duration {
+        self.last_busy
+    }
+
     fn turn(
         &mut self,
         deadline: Option<Instant>,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         let before = clock::now();
+        self.last_busy = before.saturating_since(self.now);
         self.arm_told();
         let more_to_unpark = self.unpark();
         let pause_ends = self.unpause(before);
@@ -120,6 +127,29 @@ impl Io for Uring {
         self.send_plaintext(connection, buffer, how)
     }
 
+    fn send_now(
+        &mut self,
+        connection: ConnectionId,
+        mut buffer: SendBuffer,
+    ) -> Result<SendBuffer, SendBuffer> {
+        let Some(live) = self.table.live_mut(connection) else {
+            return Err(buffer);
+        };
+        if live.send.is_some() || live.connect.is_some() {
+            return Err(buffer);
+        }
+        let bytes = buffer.bytes.get(buffer.start..buffer.end);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let sent = live
+            .socket
+            .send_with_flags(bytes.unwrap_or_default(), flags);
+        buffer.start += sent.unwrap_or(0);
+        if buffer.start < buffer.end {
+            return Err(buffer);
+        }
+        Ok(buffer)
+    }
+
     fn connect(&mut self, to: SocketAddr, source: Option<SocketAddr>) -> io::Result<ConnectionId> {
         self.prepare_connect(to, source)
     }
@@ -135,6 +165,15 @@ impl Io for Uring {
         if let Some(live) = self.table.live_mut(connection) {
             live.receive_wanted = true;
             self.settle(connection);
+        }
+    }
+
+    fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
+        if let Some(live) = self.table.live_mut(connection)
+            && let Ok(bytes) = u32::try_from(bytes)
+        {
+            // What fails on a connection that is lost is told by receiving.
+            let _ = live.socket.set_tcp_notsent_lowat(bytes);
         }
     }
 
@@ -258,6 +297,21 @@ impl Io for Uring {
             Some(tun) => tun::write(&tun.file, header, packet),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    fn replace_tun(&mut self, queue: TunQueue) -> io::Result<()> {
+        let TunQueue::Descriptor(queue) = queue else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        tun::set_nonblocking(queue.as_fd())?;
+        let generation = (self.tun.as_ref()).map_or(0, |old| old.generation.wrapping_add(1));
+        let old = self.tun.replace(super::TunQueue::new(queue, generation));
+        if let Some(old) = old.filter(|old| old.armed) {
+            self.cancel(Op::new(Kind::PollTun, 0, old.generation));
+            self.old_tuns.push(old);
+        }
+        self.arm_tun();
+        Ok(())
     }
 
     fn waker(&self) -> Waker {

@@ -21,6 +21,17 @@ pub enum Rung {
     CoopTaskrun,
 }
 
+/// The rung for the log: what of io_uring is in use, and what the kernel does not have.
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoArray => "with every feature of Linux 6.6",
+            Self::DeferTaskrun => "without NO_SQARRAY (Linux 6.6)",
+            Self::CoopTaskrun => "without DEFER_TASKRUN (Linux 6.1) and NO_SQARRAY (Linux 6.6)",
+        })
+    }
+}
+
 const LADDER: [Rung; 3] = [Rung::NoArray, Rung::DeferTaskrun, Rung::CoopTaskrun];
 
 /// Why io_uring cannot be used here.
@@ -34,8 +45,10 @@ pub enum Unavailable {
     Absent,
     /// The kernel knows io_uring, but not what is named here.
     TooOld(&'static str),
-    /// Not enough lockable memory (RLIMIT_MEMLOCK) or memory at all.
+    /// Not enough lockable memory (RLIMIT_MEMLOCK) or memory at all (ENOMEM).
     Memory,
+    /// The driver's configuration makes no sense; no host could serve it.
+    Config(&'static str),
     /// Another error of the system.
     Other(io::Error),
 }
@@ -43,23 +56,34 @@ pub enum Unavailable {
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Sysctl(1) => f.write_str(
+                "io_uring is for the privileged only (EPERM, sysctl kernel.io_uring_disabled=1); \
+                 to allow it: give CAP_SYS_ADMIN or the group of kernel.io_uring_group, or \
+                 sysctl -w kernel.io_uring_disabled=0",
+            ),
             Self::Sysctl(value) => write!(
                 f,
-                "io_uring is switched off by sysctl kernel.io_uring_disabled={value}"
+                "io_uring is switched off (EPERM, sysctl kernel.io_uring_disabled={value}); \
+                 to allow it: sysctl -w kernel.io_uring_disabled=0"
             ),
             Self::Forbidden => f.write_str(
-                "io_uring is forbidden (EPERM) though the sysctl allows it: a seccomp filter \
-                 (container profile, SystemCallFilter=) or a security module",
+                "io_uring is forbidden (EPERM) though the sysctl allows it; to allow it: let the \
+                 seccomp filter (container profile, SystemCallFilter=) or security module pass \
+                 io_uring_setup, io_uring_enter and io_uring_register",
             ),
             Self::Absent => f.write_str(
-                "there is no io_uring (ENOSYS): the kernel is built without it, or a seccomp \
-                 filter hides it",
+                "there is no io_uring (ENOSYS); to have it: a kernel with CONFIG_IO_URING, or a \
+                 seccomp filter (container profile) that does not hide it",
             ),
-            Self::TooOld(what) => write!(f, "the kernel's io_uring is too old: it lacks {what}"),
+            Self::TooOld(what) => write!(
+                f,
+                "the kernel's io_uring is too old: it lacks {what}; to have it: Linux 6.1 or newer"
+            ),
             Self::Memory => f.write_str(
-                "not enough memory for the ring: raise RLIMIT_MEMLOCK (LimitMEMLOCK=) or use \
-                 smaller rings",
+                "io_uring gets no memory (ENOMEM); to have it: raise RLIMIT_MEMLOCK (systemd: \
+                 LimitMEMLOCK=infinity), give CAP_IPC_LOCK, or raise the cgroup's memory limit",
             ),
+            Self::Config(what) => write!(f, "the driver's configuration makes no sense: {what}"),
             Self::Other(error) => write!(f, "io_uring cannot be set up: {error}"),
         }
     }
@@ -105,7 +129,7 @@ pub(super) fn open(
     let mut known = Probe::new();
     ring.submitter()
         .register_probe(&mut known)
-        .map_err(Unavailable::Other)?;
+        .map_err(explain)?;
     // SEND_ZC came with Linux 6.0 like multishot receive, which has no opcode of its own to ask for.
     let needed = [
         (opcode::SendZc::CODE, "multishot receive (Linux 6.0)"),
@@ -116,10 +140,12 @@ pub(super) fn open(
         (opcode::PollAdd::CODE, "POLL_ADD"),
         (opcode::AsyncCancel2::CODE, "ASYNC_CANCEL"),
     ];
-    match needed.iter().find(|(code, _)| !known.is_supported(*code)) {
-        Some(&(_, what)) => Err(Unavailable::TooOld(what)),
-        None => Ok((ring, rung)),
+    if let Some(&(_, what)) = needed.iter().find(|(code, _)| !known.is_supported(*code)) {
+        return Err(Unavailable::TooOld(what));
     }
+    // A filter may allow the set-up and not the use: better found here than in the first turn.
+    ring.submitter().submit().map_err(explain)?;
+    Ok((ring, rung))
 }
 
 fn climb(sq_entries: u32, cq_entries: u32, max: Rung) -> Result<(IoUring, Rung), Unavailable> {
@@ -147,7 +173,8 @@ fn climb(sq_entries: u32, cq_entries: u32, max: Rung) -> Result<(IoUring, Rung),
     Err(Unavailable::TooOld("COOP_TASKRUN (Linux 6.0)"))
 }
 
-fn explain(error: io::Error) -> Unavailable {
+/// What an error of any of the three system calls means.
+pub(super) fn explain(error: io::Error) -> Unavailable {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             let value = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
@@ -162,6 +189,8 @@ fn explain(error: io::Error) -> Unavailable {
         }
         Some(libc::ENOSYS) => Unavailable::Absent,
         Some(libc::ENOMEM) => Unavailable::Memory,
+        // Buffer rings, the youngest of what is registered, came with 5.19.
+        Some(libc::EINVAL) => Unavailable::TooOld("buffer rings (Linux 5.19)"),
         _ => Unavailable::Other(error),
     }
 }

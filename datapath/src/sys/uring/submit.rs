@@ -11,9 +11,9 @@ use socket2::SockAddr;
 use super::op::{Kind, Op};
 use super::table::{Connection, Receive};
 use super::{Accepting, GROUP, REAP_ROUND, REAP_ROUNDS, STUCK_SUBMITS_MAX, Uring};
-use crate::io::{Completion, ConnectionId, Io as _};
+use crate::io::{ConnectionId, Io as _};
 use crate::sys::lent::Lent;
-use crate::sys::socket;
+use crate::sys::{socket, told};
 use crate::time::{Duration, Instant};
 
 impl Uring {
@@ -124,9 +124,11 @@ impl Uring {
     }
 
     pub(super) fn arm_tun(&mut self) {
-        if let Some(tun) = &self.tun {
+        if let Some(tun) = &mut self.tun {
+            tun.armed = true;
             let entry = poll(tun.file.as_raw_fd());
-            self.submit(entry, Op::new(Kind::PollTun, 0, 0));
+            let op = Op::new(Kind::PollTun, 0, tun.generation);
+            self.submit(entry, op);
         }
     }
 
@@ -156,9 +158,10 @@ impl Uring {
                 if self.buffers.available() == 0 {
                     connection.receive = Receive::Parked;
                     self.counters.buffer_waits += 1;
-                    self.parked.push_back(id);
+                    self.starved.push_back(id);
                 } else {
                     connection.receive = Receive::Armed;
+                    connection.received = false;
                     let fd = Fd(connection.socket.as_raw_fd());
                     self.submit(opcode::RecvMulti::new(fd, GROUP).build(), receive_op);
                 }
@@ -205,7 +208,8 @@ impl Uring {
     pub(super) fn unpark(&mut self) -> bool {
         let mut room = self.buffers.available();
         while room > 0 {
-            let Some(id) = self.parked.pop_front() else {
+            let next = self.starved.pop_front();
+            let Some(id) = next.or_else(|| self.parked.pop_front()) else {
                 return false;
             };
             if let Some(connection) = self.table.any_mut(id)
@@ -216,7 +220,7 @@ impl Uring {
                 room -= 1;
             }
         }
-        !self.parked.is_empty() && self.buffers.available() > 0
+        !(self.starved.is_empty() && self.parked.is_empty()) && self.buffers.available() > 0
     }
 
     /// Ends the pauses that are over; returns when the next one is.
@@ -239,26 +243,9 @@ impl Uring {
 
     /// Takes what is not yet told of a connection out; the bytes received are returned.
     pub(super) fn untell(&mut self, id: ConnectionId) -> Vec<u8> {
-        let mut received = Vec::new();
-        if self.told.is_empty() {
-            return received;
-        }
-        for completion in std::mem::take(&mut self.told) {
-            match completion {
-                Completion::ReceivedControl {
-                    connection, buffer, ..
-                } if connection == id => self.release(buffer),
-                Completion::Received { connection, buffer } if connection == id => {
-                    received.extend_from_slice(buffer.bytes.get(..buffer.len).unwrap_or_default());
-                    self.release(buffer);
-                }
-                Completion::ReceiveEnded { connection, .. }
-                | Completion::Connected { connection, .. }
-                | Completion::Accepted { connection, .. }
-                    if connection == id => {}
-                other => self.told.push(other),
-            }
-        }
+        let mut told = std::mem::take(&mut self.told);
+        let received = told::take_back(&mut told, id, |buffer| self.release(buffer));
+        self.told = told;
         received
     }
 

@@ -1,11 +1,12 @@
-//! The connections of one driver: slots, each with a generation.
+//! What the ring keeps of one connection.
 
 use socket2::{SockAddr, Socket};
 
 use super::super::ktls::ControlMessage;
 use super::super::lent::Lent;
+use super::super::slots::Held;
+use crate::io::SendBuffer;
 use crate::io::kernel_tls::KernelSend;
-use crate::io::{ConnectionId, SendBuffer};
 
 /// Where the receiving of a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,8 @@ impl Sending {
 pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) receive: Receive,
+    /// Bytes came since the receive was armed.
+    pub(super) received: bool,
     /// The shard wants to receive: not paused.
     pub(super) receive_wanted: bool,
     pub(super) send: Option<Sending>,
@@ -125,6 +128,7 @@ impl Connection {
         Self {
             socket,
             receive: Receive::Idle,
+            received: false,
             receive_wanted: true,
             send: None,
             connect: None,
@@ -144,130 +148,8 @@ impl Connection {
     }
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    generation: u32,
-    connection: Option<Connection>,
-}
-
-/// A fixed number of slots; a full table refuses.
-#[derive(Debug)]
-pub(super) struct Table {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    capacity: u32,
-    len: usize,
-}
-
-impl Table {
-    pub(super) fn new(capacity: u32) -> Self {
-        Self {
-            slots: Vec::with_capacity(capacity as usize),
-            free: Vec::with_capacity(capacity as usize),
-            capacity,
-            len: 0,
-        }
-    }
-
-    /// Connections in it, with those that are closing.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.len >= self.capacity as usize
-    }
-
-    /// Puts a connection in; gives it back if the table is full.
-    pub(super) fn insert(&mut self, connection: Connection) -> Result<ConnectionId, Connection> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => match u32::try_from(self.slots.len()) {
-                Ok(slot) if slot < self.capacity => {
-                    self.slots.push(Slot::default());
-                    slot
-                }
-                _ => return Err(connection),
-            },
-        };
-        let Some(place) = self.slots.get_mut(slot as usize) else {
-            return Err(connection);
-        };
-        place.connection = Some(connection);
-        self.len += 1;
-        Ok(ConnectionId {
-            slot,
-            generation: place.generation,
-        })
-    }
-
-    /// The connection of that name, closing or not.
-    pub(super) fn any_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        let slot = self.slots.get_mut(id.slot as usize)?;
-        if slot.generation == id.generation {
-            slot.connection.as_mut()
-        } else {
-            None
-        }
-    }
-
-    /// The connection of that name, if the shard has not closed it.
-    pub(super) fn live_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.any_mut(id).filter(|connection| !connection.closing)
-    }
-
-    /// Takes the connection out; its name is dead from here on.
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
-        let slot = self.slots.get_mut(id.slot as usize)?;
-        if slot.generation != id.generation {
-            return None;
-        }
-        let connection = slot.connection.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(id.slot);
-        self.len -= 1;
-        Some(connection)
-    }
-
-    /// All connections, to be taken down.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Connection> {
-        self.len = 0;
-        self.free.clear();
-        self.slots.drain(..).filter_map(|slot| slot.connection)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use socket2::{Domain, Type};
-
-    fn connection() -> Connection {
-        Connection::new(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap())
-    }
-
-    #[test]
-    fn a_name_dies_with_its_connection() {
-        let mut table = Table::new(1);
-        let first = table.insert(connection()).unwrap();
-        assert!(table.insert(connection()).is_err());
-        assert!(table.is_full());
-        assert!(table.remove(first).is_some());
-        assert!(table.remove(first).is_none());
-        let second = table.insert(connection()).unwrap();
-        assert_eq!(first.slot, second.slot);
-        assert_ne!(first.generation, second.generation);
-        assert!(table.any_mut(first).is_none());
-        assert!(table.any_mut(second).is_some());
-        assert_eq!(table.len(), 1);
-    }
-
-    #[test]
-    fn a_closing_connection_is_not_live() {
-        let mut table = Table::new(2);
-        let id = table.insert(connection()).unwrap();
-        table.any_mut(id).unwrap().closing = true;
-        assert!(table.live_mut(id).is_none());
-        assert!(table.any_mut(id).is_some());
+impl Held for Connection {
+    fn is_closing(&self) -> bool {
+        self.closing
     }
 }

@@ -19,6 +19,8 @@ use crate::time::{Duration, Instant};
 
 /// Bytes a direction holds that were sent and not yet received.
 const WINDOW: usize = 256 * 1024;
+/// Bytes an end may hold that its path has not taken yet, unless it is told otherwise.
+const UNSENT_LIMIT: usize = 128 * 1024;
 /// Packets a TUN queue holds, the kernel's default.
 const TUN_QUEUE_LEN: usize = 500;
 /// Linux' numbers, named here because a simulation must not depend on the system.
@@ -85,6 +87,10 @@ struct End {
     sending: Option<(SendBuffer, usize)>,
     /// A write is held up until its `Continue`.
     held_up: bool,
+    /// Bytes a second that the path takes, and when it has taken all that was given to it.
+    rate: Option<u64>,
+    free_at: Instant,
+    unsent_limit: usize,
     fin_owed: bool,
     fin_sent: bool,
     /// No further send can succeed.
@@ -186,6 +192,9 @@ impl State {
             delay += self.rng.duration(&self.faults.late);
         }
         let now = self.clock.now();
+        let Some(end) = self.end(to) else { return };
+        let taken = end.other.and_then(|other| self.end(other));
+        let now = taken.map_or(now, |from| from.free_at.max(now));
         let Some(end) = self.end(to) else { return };
         let at = (now + delay).max(end.last_arrival);
         end.last_arrival = at;
@@ -391,6 +400,9 @@ impl State {
             queued: false,
             sending: None,
             held_up: false,
+            rate: None,
+            free_at: self.clock.now(),
+            unsent_limit: UNSENT_LIMIT,
             fin_owed: false,
             fin_sent: false,
             broken: None,

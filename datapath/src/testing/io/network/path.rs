@@ -2,6 +2,20 @@
 
 use super::{Event, Happening, State, WINDOW};
 use crate::io::{Completion, ConnectionId, Loss, SendBuffer};
+use crate::time::Duration;
+
+/// Bytes that a path with a rate takes at a time.
+const SEGMENT_LEN: usize = 1_448;
+
+/// How long a path of `rate` bytes a second is busy with `len` bytes.
+fn time_for(len: usize, rate: u64) -> Duration {
+    Duration::from_nanos(len as u64 * 1_000_000_000 / rate)
+}
+
+/// What it takes in that time.
+fn bytes_in(time: Duration, rate: u64) -> usize {
+    usize::try_from(time.as_nanos() * u128::from(rate) / 1_000_000_000).unwrap_or(usize::MAX)
+}
 
 impl State {
     // What happens to one end.
@@ -171,6 +185,17 @@ impl State {
                 .and_then(|other| self.end(other))
                 .map_or(0, |other| other.unread);
             let mut len = (buffer.end - position).min(WINDOW.saturating_sub(unread));
+            let (room, wait) = self.room_on_path(number);
+            len = len.min(room);
+            if let Some(wait) = wait.filter(|_| !held_up) {
+                if let Some(end) = self.end(number) {
+                    end.sending = Some((buffer, position));
+                    end.held_up = true;
+                }
+                let at = self.clock.now() + wait;
+                self.schedule(at, Happening::End(number, Event::Continue));
+                return;
+            }
             let short = short && len > 1;
             if short {
                 len = 1 + self.rng.index(len - 1);
@@ -186,6 +211,7 @@ impl State {
                 if let Some(end) = self.end(other) {
                     end.unread += len;
                 }
+                self.load_path(number, len);
                 self.transmit(other, Event::Bytes(bytes));
             }
             if let Some(end) = self.end(number) {
@@ -197,6 +223,58 @@ impl State {
                 self.schedule(at, Happening::End(number, Event::Continue));
                 return;
             }
+        }
+    }
+
+    /// Bytes that the end's kernel still takes for its path; if none, how long until it does again.
+    fn room_on_path(&mut self, number: usize) -> (usize, Option<Duration>) {
+        let now = self.clock.now();
+        let Some(end) = self.end(number) else {
+            return (0, None);
+        };
+        let Some(rate) = end.rate else {
+            return (usize::MAX, None);
+        };
+        let unsent = bytes_in(end.free_at.saturating_since(now), rate);
+        if unsent < end.unsent_limit {
+            return ((end.unsent_limit - unsent).min(SEGMENT_LEN), None);
+        }
+        let wait = time_for(unsent - end.unsent_limit / 2, rate);
+        (0, Some(wait))
+    }
+
+    fn load_path(&mut self, number: usize, len: usize) {
+        let now = self.clock.now();
+        if let Some(end) = self.end(number)
+            && let Some(rate) = end.rate
+        {
+            end.free_at = end.free_at.max(now) + time_for(len, rate);
+        }
+    }
+
+    pub(in crate::testing::io) fn set_rate(
+        &mut self,
+        host: usize,
+        id: ConnectionId,
+        rate: Option<u64>,
+    ) {
+        if let Some(number) = self.find(host, id)
+            && let Some(end) = self.end(number)
+        {
+            end.rate = rate;
+        }
+    }
+
+    pub(in crate::testing::io) fn set_unsent_limit(
+        &mut self,
+        host: usize,
+        id: ConnectionId,
+        bytes: usize,
+    ) {
+        if let Some(number) = self.find(host, id)
+            && let Some(end) = self.end(number)
+        {
+            end.unsent_limit = bytes;
         }
     }
 

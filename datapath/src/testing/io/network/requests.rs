@@ -319,6 +319,25 @@ impl State {
         }
     }
 
+    pub(in crate::testing::io) fn replace_tun(
+        &mut self,
+        host: usize,
+        device: usize,
+    ) -> io::Result<()> {
+        let queues = self
+            .devices
+            .get_mut(device)
+            .map(|device| &mut device.queues);
+        let queues = queues.ok_or(io::ErrorKind::InvalidInput)?;
+        queues.push(host);
+        let queue = queues.len() - 1;
+        let host = &mut self.hosts[host];
+        host.tun = Some((device, queue));
+        // What waited in the old queue went with it.
+        host.tun_packets.clear();
+        Ok(())
+    }
+
     pub(in crate::testing::io) fn tun_read(&mut self, host: usize, buffer: &mut [u8]) -> TunRead {
         let host = &mut self.hosts[host];
         let Some((device, _)) = host.tun else {

@@ -1,4 +1,4 @@
-//! The io_uring driver: how connections begin, move, pause and end.
+//! Each driver: how connections begin, move, pause and end.
 #![expect(
     clippy::disallowed_types,
     reason = "the other end of these tests is the standard library"
@@ -12,21 +12,36 @@ use std::net::TcpStream;
 
 use datapath::io::{Completion, ConnectionId, Io as _, Loss};
 use datapath::sys::clock;
+use datapath::sys::driver::Config;
 use datapath::sys::socket::{ListenOptions, listen};
 use datapath::sys::thread::spawn_shard;
-use datapath::sys::uring::{Config, Uring};
 use datapath::testing::rng::Rng;
 use datapath::time::Duration;
 
-use sys_common::{accept, buffer, config, deadline, pattern, receive, run, server};
+use sys_common::{
+    Kind, accept, buffer, config, deadline, on_every_driver, pattern, receive, run, server,
+};
 
-#[test]
-fn a_connect_to_a_closed_port_is_refused_and_its_id_dies() {
+on_every_driver!(
+    a_connect_to_a_closed_port_is_refused_and_its_id_dies,
+    a_connect_comes_from_the_source_it_was_given,
+    no_wake_up_is_lost,
+    a_waker_may_outlive_its_driver,
+    a_paused_connection_is_told_nothing_until_it_is_resumed,
+    shutdown_waits_for_the_send_and_receiving_goes_on,
+    an_orderly_close_lets_the_send_finish_and_a_reset_does_not,
+    stopping_takes_in_who_waits_and_closes_the_door,
+    a_connection_moves_between_drivers_under_traffic,
+    a_connection_that_sends_cannot_be_detached,
+    any_order_of_verbs_leaves_nothing_behind,
+);
+
+fn a_connect_to_a_closed_port_is_refused_and_its_id_dies(kind: Kind) {
     // Bound, so that nobody else gets the port, and closed.
     let closed = listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
     let address = closed.local_addr().unwrap().as_socket().unwrap();
     drop(closed);
-    let mut driver = Uring::new(config()).unwrap();
+    let mut driver = kind.driver(config());
     let id = driver.connect(address, None).unwrap();
     run(&mut driver, |_, completion| match completion {
         Completion::Connected { connection, result } => {
@@ -46,9 +61,8 @@ fn a_connect_to_a_closed_port_is_refused_and_its_id_dies() {
     assert_eq!(driver.connection_count(), 0);
 }
 
-#[test]
-fn a_connect_comes_from_the_source_it_was_given() {
-    let (mut driver, address) = server(config());
+fn a_connect_comes_from_the_source_it_was_given(kind: Kind) {
+    let (mut driver, address) = server(kind, config());
     driver
         .connect(address, Some("127.0.0.7:0".parse().unwrap()))
         .unwrap();
@@ -61,9 +75,8 @@ fn a_connect_comes_from_the_source_it_was_given() {
     });
 }
 
-#[test]
-fn no_wake_up_is_lost() {
-    let mut driver = Uring::new(config()).unwrap();
+fn no_wake_up_is_lost(kind: Kind) {
+    let mut driver = kind.driver(config());
     let waker = driver.waker();
     let (sender, receiver) = std::sync::mpsc::channel();
     let other = spawn_shard("waker".to_owned(), None, move |_| {
@@ -84,17 +97,15 @@ fn no_wake_up_is_lost() {
     other.unwrap().join().unwrap();
 }
 
-#[test]
-fn a_waker_may_outlive_its_driver() {
-    let driver = Uring::new(config()).unwrap();
+fn a_waker_may_outlive_its_driver(kind: Kind) {
+    let driver = kind.driver(config());
     let waker = driver.waker();
     drop(driver);
     waker.wake();
 }
 
-#[test]
-fn a_paused_connection_is_told_nothing_until_it_is_resumed() {
-    let (mut driver, address) = server(config());
+fn a_paused_connection_is_told_nothing_until_it_is_resumed(kind: Kind) {
+    let (mut driver, address) = server(kind, config());
     let mut peer = TcpStream::connect(address).unwrap();
     let id = accept(&mut driver);
     driver.pause_receive(id);
@@ -117,9 +128,8 @@ fn a_paused_connection_is_told_nothing_until_it_is_resumed() {
     assert_eq!(receive(&mut driver, id, 5).unwrap(), b"again");
 }
 
-#[test]
-fn shutdown_waits_for_the_send_and_receiving_goes_on() {
-    let (mut driver, address) = server(config());
+fn shutdown_waits_for_the_send_and_receiving_goes_on(kind: Kind) {
+    let (mut driver, address) = server(kind, config());
     let mut peer = TcpStream::connect(address).unwrap();
     let id = accept(&mut driver);
     let bytes = pattern(8 << 20, 3);
@@ -136,10 +146,9 @@ fn shutdown_waits_for_the_send_and_receiving_goes_on() {
     reader.unwrap().join().unwrap();
 }
 
-#[test]
-fn an_orderly_close_lets_the_send_finish_and_a_reset_does_not() {
+fn an_orderly_close_lets_the_send_finish_and_a_reset_does_not(kind: Kind) {
     for reset in [false, true] {
-        let (mut driver, address) = server(config());
+        let (mut driver, address) = server(kind, config());
         let mut peer = TcpStream::connect(address).unwrap();
         let id = accept(&mut driver);
         let bytes = pattern(16 << 20, 3);
@@ -170,9 +179,8 @@ fn an_orderly_close_lets_the_send_finish_and_a_reset_does_not() {
     }
 }
 
-#[test]
-fn stopping_takes_in_who_waits_and_closes_the_door() {
-    let (mut driver, address) = server(config());
+fn stopping_takes_in_who_waits_and_closes_the_door(kind: Kind) {
+    let (mut driver, address) = server(kind, config());
     let _waiting: Vec<TcpStream> = (0..5)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
@@ -186,10 +194,9 @@ fn stopping_takes_in_who_waits_and_closes_the_door() {
     assert_eq!(refused.err(), Some(std::io::ErrorKind::ConnectionRefused));
 }
 
-#[test]
-fn a_connection_moves_between_rings_under_traffic() {
-    let (mut first, address) = server(config());
-    let mut second = Uring::new(config()).unwrap();
+fn a_connection_moves_between_drivers_under_traffic(kind: Kind) {
+    let (mut first, address) = server(kind, config());
+    let mut second = kind.driver(config());
     let mut peer = TcpStream::connect(address).unwrap();
     let mut id = accept(&mut first);
     let bytes = pattern(32 << 20, 5);
@@ -237,9 +244,8 @@ fn a_connection_moves_between_rings_under_traffic() {
     }
 }
 
-#[test]
-fn a_connection_that_sends_cannot_be_detached() {
-    let (mut driver, address) = server(config());
+fn a_connection_that_sends_cannot_be_detached(kind: Kind) {
+    let (mut driver, address) = server(kind, config());
     let _peer = TcpStream::connect(address).unwrap();
     let id = accept(&mut driver);
     driver.send(id, buffer(&vec![0; 16 << 20]));
@@ -249,16 +255,18 @@ fn a_connection_that_sends_cannot_be_detached() {
 }
 
 /// Every verb at any moment, in any order; in the end everything is back.
-#[test]
-fn any_order_of_verbs_leaves_nothing_behind() {
+fn any_order_of_verbs_leaves_nothing_behind(kind: Kind) {
     for seed in 0..20 {
         let mut rng = Rng::new(seed);
-        let (mut driver, address) = server(Config {
-            receive_buffers: 3,
-            receive_buffer_len: 2048,
-            submission_entries: 8,
-            ..config()
-        });
+        let (mut driver, address) = server(
+            kind,
+            Config {
+                receive_buffers: 3,
+                receive_buffer_len: 2048,
+                submission_entries: 8,
+                ..config()
+            },
+        );
         let mut peers: Vec<TcpStream> = Vec::new();
         // By id: sends under way. Closed ones stay while their send is out.
         let mut open: Vec<ConnectionId> = Vec::new();

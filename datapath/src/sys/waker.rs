@@ -1,8 +1,8 @@
-//! The eventfd by which other threads end a ring's wait.
+//! The eventfd by which other threads end a driver's wait.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::io::Wake;
@@ -40,6 +40,12 @@ impl EventFd {
     }
 }
 
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl AsRawFd for EventFd {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
@@ -49,7 +55,7 @@ impl AsRawFd for EventFd {
 impl Wake for EventFd {
     fn wake(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
-            // It can only fail if the counter is full, and then the ring is awake.
+            // It can only fail if the counter is full, and then the driver is awake.
             let _ = (&self.file).write(&1_u64.to_ne_bytes());
         }
     }

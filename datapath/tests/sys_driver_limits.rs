@@ -1,4 +1,4 @@
-//! The io_uring driver where something runs out: buffers, descriptors, queue entries, slots.
+//! Each driver where something runs out: buffers, descriptors, queue entries, slots.
 #![expect(
     clippy::disallowed_types,
     reason = "the other end of these tests is the standard library"
@@ -12,25 +12,35 @@ use std::net::TcpStream;
 
 use datapath::io::{Completion, Io as _};
 use datapath::sys::clock;
+use datapath::sys::driver::{Config, Driver};
 use datapath::sys::thread::spawn_shard;
-use datapath::sys::uring::{Config, Rung, Uring};
+use datapath::sys::uring::Rung;
 use datapath::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use sys_common::{
-    Echoed, accept, config, deadline, descriptor_count, echo, echo_clients, in_child, is_child,
-    pattern, run, server,
+    Echoed, Kind, URING, accept, config, deadline, descriptor_count, echo, echo_clients, in_child,
+    is_child, on_every_driver, pattern, run, server,
 };
 
+on_every_driver!(
+    four_receive_buffers_are_enough_for_everyone,
+    without_buffers_the_driver_waits_and_does_not_spin,
+    a_full_table_refuses_and_goes_on,
+    accepting_pauses_without_descriptors_and_resumes_within_a_second,
+    a_driver_dropped_with_everything_under_way_leaves_nothing_behind,
+    an_impossible_configuration_is_an_error,
+);
+
 /// An echo server on a thread of its own against clients on this one.
-fn echo_pair(config: Config, count: usize, len: usize) -> Echoed {
+fn echo_pair(kind: Kind, config: Config, count: usize, len: usize) -> Echoed {
     let (send, address) = std::sync::mpsc::channel();
     let shard = spawn_shard("server".to_owned(), None, move |_| {
-        let (mut driver, address) = server(config);
+        let (mut driver, address) = server(kind, config);
         send.send(address).unwrap();
         echo(&mut driver, count)
     });
-    echo_clients(address.recv().unwrap(), count, len);
+    echo_clients(kind, address.recv().unwrap(), count, len);
     let echoed = shard.unwrap().join().unwrap();
     assert_eq!(echoed.connections, count);
     assert_eq!(echoed.left, 0);
@@ -42,36 +52,37 @@ fn echo_pair(config: Config, count: usize, len: usize) -> Echoed {
 
 #[test]
 fn thousands_of_connections_are_echoed_on_every_rung() {
-    for rung_max in [Rung::NoArray, Rung::DeferTaskrun, Rung::CoopTaskrun] {
+    let rungs = [Rung::NoArray, Rung::DeferTaskrun, Rung::CoopTaskrun];
+    for kind in rungs.map(Kind::IoUring).into_iter().chain([Kind::Epoll]) {
         let config = Config {
             connections: 2000,
-            rung_max,
             ..config()
         };
-        let echoed = echo_pair(config, 2000, 5000);
+        let echoed = echo_pair(kind, config, 2000, 5000);
         assert_eq!(echoed.counters.refused, 0);
     }
 }
 
-#[test]
-fn four_receive_buffers_are_enough_for_everyone() {
+fn four_receive_buffers_are_enough_for_everyone(kind: Kind) {
     let config = Config {
         connections: 200,
         receive_buffers: 4,
         receive_buffer_len: 1024,
         ..config()
     };
-    let echoed = echo_pair(config, 200, 100_000);
+    let echoed = echo_pair(kind, config, 200, 100_000);
     assert!(echoed.counters.buffer_waits > 0, "{echoed:?}");
 }
 
-#[test]
-fn without_buffers_the_driver_waits_and_does_not_spin() {
-    let (mut driver, address) = server(Config {
-        receive_buffers: 1,
-        receive_buffer_len: 100,
-        ..config()
-    });
+fn without_buffers_the_driver_waits_and_does_not_spin(kind: Kind) {
+    let (mut driver, address) = server(
+        kind,
+        Config {
+            receive_buffers: 1,
+            receive_buffer_len: 100,
+            ..config()
+        },
+    );
     let mut peers: Vec<TcpStream> = (0..3)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
@@ -115,12 +126,15 @@ fn without_buffers_the_driver_waits_and_does_not_spin() {
 
 #[test]
 fn a_completion_queue_of_eight_loses_nothing() {
-    let (mut driver, address) = server(Config {
-        submission_entries: 4,
-        completion_entries: Some(8),
-        connections: 1000,
-        ..config()
-    });
+    let (mut driver, address) = server(
+        URING,
+        Config {
+            submission_entries: 4,
+            completion_entries: Some(8),
+            connections: 1000,
+            ..config()
+        },
+    );
     // All of them wait to be accepted before the driver looks.
     let mut peers: Vec<TcpStream> = (0..1000)
         .map(|_| TcpStream::connect(address).unwrap())
@@ -140,12 +154,14 @@ fn a_completion_queue_of_eight_loses_nothing() {
     assert!(echoed.buffers_back);
 }
 
-#[test]
-fn a_full_table_refuses_and_goes_on() {
-    let (mut driver, address) = server(Config {
-        connections: 1,
-        ..config()
-    });
+fn a_full_table_refuses_and_goes_on(kind: Kind) {
+    let (mut driver, address) = server(
+        kind,
+        Config {
+            connections: 1,
+            ..config()
+        },
+    );
     let first = TcpStream::connect(address).unwrap();
     let id = accept(&mut driver);
     let mut second = TcpStream::connect(address).unwrap();
@@ -168,15 +184,14 @@ fn a_full_table_refuses_and_goes_on() {
     accept(&mut driver);
 }
 
-#[test]
-fn accepting_pauses_without_descriptors_and_resumes_within_a_second() {
+fn accepting_pauses_without_descriptors_and_resumes_within_a_second(kind: Kind) {
     if !is_child() {
         return in_child(
             &["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""],
-            "accepting_pauses_without_descriptors_and_resumes_within_a_second",
+            &kind.test("accepting_pauses_without_descriptors_and_resumes_within_a_second"),
         );
     }
-    let (mut driver, address) = server(config());
+    let (mut driver, address) = server(kind, config());
     let mut established = TcpStream::connect(address).unwrap();
     let id = accept(&mut driver);
     // They connect only when no descriptor is left to accept them with.
@@ -227,23 +242,25 @@ fn accepting_pauses_without_descriptors_and_resumes_within_a_second() {
     assert!(after <= Duration::from_secs(1), "{after:?}");
 }
 
-#[test]
-fn a_driver_dropped_with_everything_under_way_leaves_nothing_behind() {
+fn a_driver_dropped_with_everything_under_way_leaves_nothing_behind(kind: Kind) {
     if !is_child() {
         return in_child(
             &["env"],
-            "a_driver_dropped_with_everything_under_way_leaves_nothing_behind",
+            &kind.test("a_driver_dropped_with_everything_under_way_leaves_nothing_behind"),
         );
     }
     // What is made once by a first driver (of the runtime, not ours) is not counted.
-    drop(server(config()));
+    drop(server(kind, config()));
     let before = descriptor_count();
     for round in 0..8 {
-        let (mut driver, address) = server(Config {
-            receive_buffers: 2,
-            submission_entries: 8,
-            ..config()
-        });
+        let (mut driver, address) = server(
+            kind,
+            Config {
+                receive_buffers: 2,
+                submission_entries: 8,
+                ..config()
+            },
+        );
         let mut peers = Vec::new();
         for _ in 0..10 {
             let mut peer = TcpStream::connect(address).unwrap();
@@ -285,8 +302,7 @@ fn a_driver_dropped_with_everything_under_way_leaves_nothing_behind() {
     assert_eq!(descriptor_count(), before);
 }
 
-#[test]
-fn an_impossible_configuration_is_an_error() {
+fn an_impossible_configuration_is_an_error(kind: Kind) {
     for bad in [
         Config {
             connections: u32::MAX,
@@ -305,6 +321,6 @@ fn an_impossible_configuration_is_an_error() {
             ..config()
         },
     ] {
-        Uring::new(bad).unwrap_err();
+        Driver::open(kind.choice(), bad).unwrap_err();
     }
 }

@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+mod fleet;
+
+pub(crate) use self::fleet::{Direction, Fleet, Reflect, Storm, Traffic};
 
 /// Real SSTP clients, to try any SSTP server and to measure it. Needs no root.
 #[derive(Debug, Parser)]
@@ -20,10 +25,42 @@ pub(crate) enum Command {
     ///
     /// Makes one whole SSTP session (TCP, TLS, HTTP, SSTP with crypto binding, PPP), reports its
     /// addresses and how long each phase took, pings through the tunnel, and ends it politely. The
-    /// inside of the tunnel stays within this process: nothing of this host is changed.
+    /// inside of the tunnel stays within this process: nothing of this host is changed, unless --tun
+    /// asks for an interface.
     ///
     /// Exit code: 0 if the session came up and pings were answered, 1 if not, 2 for a usage error.
     Connect(Box<Connect>),
+
+    /// Connect thousands of clients at a set rate, hold them, and end them politely.
+    ///
+    /// Open loop: each start has a planned time and is never held back by the server. Each phase of
+    /// the set-up (TCP, TLS, HTTP, SSTP, LCP, auth, binding, network) is timed. While the sessions
+    /// are held, both echoes run (SSTP and LCP), and every session that ends is a disconnect.
+    ///
+    /// Exit code: 0 pass, 1 a session failed or was lost, 2 usage, 99 a --fail threshold is broken,
+    /// 130 interrupted (the report is written all the same).
+    Storm(Box<Storm>),
+
+    /// Send numbered UDP packets through many sessions, and account for each of them.
+    ///
+    /// Brings the sessions up as `storm` does, then sends for --duration. Open loop: each packet has
+    /// a planned time, and latency counts from it, so that a stalled server hides nothing. Every
+    /// payload carries run, session, number and planned time: loss, duplicates, reordering,
+    /// corruption and packets delivered to the wrong session are told apart.
+    ///
+    /// The far end is the gateway's reflector, or `loadgen reflect` on the inside network.
+    ///
+    /// Exit code: as of `storm`; a corrupted packet or one of a wrong session fails the run, a lost
+    /// one only a --fail threshold.
+    Traffic(Box<Traffic>),
+
+    /// Be the far end of `traffic` on the network behind a gateway: echo, count, or send UDP packets.
+    ///
+    /// One port does all three: each packet says what it is for. It answers whoever asks, with as much
+    /// as was asked for, so run it on a network of your own. Ends at SIGINT or SIGTERM.
+    ///
+    /// Exit code: 0, 1 if it cannot receive, 2 for a usage error.
+    Reflect(Box<Reflect>),
 }
 
 /// Flags of `loadgen connect`.
@@ -42,6 +79,70 @@ pub(crate) struct Connect {
     #[arg(long, short)]
     pub(crate) user: String,
 
+    #[command(flatten)]
+    pub(crate) access: Access,
+
+    /// Connect from this address of this host.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) source: Option<IpAddr>,
+
+    /// Send this many pings through the tunnel; 0 for none.
+    #[arg(
+        long,
+        short = 'n',
+        visible_alias = "count",
+        value_name = "N",
+        default_value_t = 4
+    )]
+    pub(crate) ping: u32,
+
+    /// Ping this address instead of the gateway's inside the tunnel.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) ping_to: Option<IpAddr>,
+
+    /// Time between pings, in seconds; fractions are good.
+    #[arg(long, value_name = "SECONDS", default_value = "0.2", value_parser = seconds)]
+    pub(crate) interval: Duration,
+
+    /// Bytes of data in each ping.
+    #[arg(long, value_name = "BYTES", default_value_t = 56,
+          value_parser = clap::value_parser!(u16).range(16..=1372))]
+    pub(crate) size: u16,
+
+    /// Keep the session up for at least this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub(crate) hold: Duration,
+
+    /// Make this host a client: a TUN interface of this name with the tunnel's addresses (needs
+    /// CAP_NET_ADMIN); it goes when the session ends. Nothing is pinged from within.
+    #[arg(long, value_name = "NAME", value_parser = interface_name)]
+    pub(crate) tun: Option<String>,
+
+    /// With --tun: send what goes to this network through the tunnel; may be given several times.
+    #[arg(long, value_name = "CIDR", requires = "tun")]
+    pub(crate) route: Vec<IpNet>,
+
+    /// With --tun: its MTU in bytes, instead of what the server and we agreed on.
+    #[arg(long, value_name = "BYTES", requires = "tun", default_value_t = 1400,
+          value_parser = clap::value_parser!(u16).range(576..=4_087))]
+    pub(crate) mtu: u16,
+
+    /// With --tun: a packet a read and a write, as kernels without TUN offload have it.
+    #[arg(long, requires = "tun")]
+    pub(crate) no_offload: bool,
+
+    /// Give each packet a TLS record of its own, as Windows and sstpc do.
+    #[arg(long)]
+    pub(crate) record_per_packet: bool,
+
+    /// Print one JSON object at the end, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How a server is reached and convinced; the same for one client and for thousands.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Access {
     #[command(flatten)]
     pub(crate) password: Password,
 
@@ -75,38 +176,7 @@ pub(crate) struct Connect {
     #[arg(long, value_enum, value_name = "VERSION")]
     pub(crate) tls: Option<TlsVersion>,
 
-    /// Connect from this address of this host.
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) source: Option<IpAddr>,
-
-    /// Send this many pings through the tunnel; 0 for none.
-    #[arg(
-        long,
-        short = 'n',
-        visible_alias = "count",
-        value_name = "N",
-        default_value_t = 4
-    )]
-    pub(crate) ping: u32,
-
-    /// Ping this address instead of the gateway's inside the tunnel.
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) ping_to: Option<IpAddr>,
-
-    /// Time between pings, in seconds; fractions are good.
-    #[arg(long, value_name = "SECONDS", default_value = "0.2", value_parser = seconds)]
-    pub(crate) interval: Duration,
-
-    /// Bytes of data in each ping.
-    #[arg(long, value_name = "BYTES", default_value_t = 56,
-          value_parser = clap::value_parser!(u16).range(16..=1372))]
-    pub(crate) size: u16,
-
-    /// Keep the session up for at least this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
-    pub(crate) hold: Duration,
-
-    /// Give up if the session is not up after this many seconds.
+    /// Give up if a session is not up after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
@@ -118,13 +188,13 @@ pub(crate) struct Connect {
     #[arg(long)]
     pub(crate) no_ipv4: bool,
 
-    /// Print one JSON object at the end, and nothing else.
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// Do the I/O with this; auto is io_uring where this host allows it.
+    #[arg(long, value_enum, value_name = "DRIVER", default_value = "auto")]
+    pub(crate) driver: Driver,
 }
 
 /// Where the password comes from.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Password {
     /// The password; other users of this host can see it in the list of processes.
@@ -147,6 +217,18 @@ pub(crate) enum Method {
     ChapMd5,
     /// The password itself, protected by TLS alone.
     Pap,
+}
+
+/// What waits for the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Driver {
+    /// io_uring where this host allows it, else epoll.
+    Auto,
+    /// io_uring or nothing.
+    #[value(name = "io_uring")]
+    IoUring,
+    /// epoll, whatever else there is.
+    Epoll,
 }
 
 /// A version of TLS.
@@ -200,6 +282,16 @@ impl std::str::FromStr for Server {
             host: host.to_owned(),
             port,
         })
+    }
+}
+
+/// The name of an interface: 1 to 15 bytes that are no space and no slash.
+fn interface_name(text: &str) -> Result<String, String> {
+    let is_good = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    if (1..=15).contains(&text.len()) && text.bytes().all(is_good) {
+        Ok(text.to_owned())
+    } else {
+        Err("an interface name has 1 to 15 characters, none of them a space or a slash".to_owned())
     }
 }
 
