@@ -10,9 +10,12 @@
 //! Drivers: io_uring (`sys::uring`), epoll (`sys::epoll`) and simulated (`testing::io`). There is no
 //! descriptor and no pointer on this side of the seam.
 
+pub mod kernel_tls;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use self::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::time::{Duration, Instant};
 
 /// A connection of this driver: a slot and the slot's generation.
@@ -85,6 +88,15 @@ pub enum Completion {
         /// The bytes; give the buffer back.
         buffer: ReceiveBuffer,
     },
+    /// A record that is not data arrived on a connection whose receiving half the kernel opens.
+    ReceivedControl {
+        /// Where.
+        connection: ConnectionId,
+        /// Its type (RFC 8446 §5.1).
+        content_type: u8,
+        /// Its plaintext; give the buffer back.
+        buffer: ReceiveBuffer,
+    },
     /// Nothing more will be received on this connection.
     ReceiveEnded {
         /// Which.
@@ -149,6 +161,30 @@ pub trait Io {
     /// Sends `bytes[start..end]` in order; at most one send a connection may be under way.
     /// A dead id answers with `Sent` and [`Loss::Reset`].
     fn send(&mut self, connection: ConnectionId, buffer: SendBuffer);
+
+    /// Has the kernel seal or open from here on under `keys`; again for a direction it has: new keys.
+    /// For [`Direction::Rx`] everything that was told must have been consumed, up to the end of a
+    /// record; for [`Direction::Tx`] no send may be under way. The error is the system's number, or
+    /// EOPNOTSUPP where the driver cannot; nothing has changed then.
+    fn install_tls(
+        &mut self,
+        _connection: ConnectionId,
+        _direction: Direction,
+        _keys: &TlsKeys,
+    ) -> Result<(), i32> {
+        Err(libc::EOPNOTSUPP)
+    }
+
+    /// As [`Io::send`], for plaintext on a connection whose sending half the kernel has. A driver
+    /// that never took one gives the buffer back and sends nothing.
+    fn send_by_kernel(
+        &mut self,
+        _connection: ConnectionId,
+        buffer: SendBuffer,
+        _how: KernelSend,
+    ) -> Result<(), SendBuffer> {
+        Err(buffer)
+    }
 
     /// Sends what the connection takes without waiting; nothing may be under way on it. `Ok`: all of
     /// it is sent and no completion follows. `Err`: `start` says what is left, for [`Io::send`]; a

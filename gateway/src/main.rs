@@ -21,6 +21,7 @@ mod driver;
 mod files;
 mod host;
 mod inside;
+mod kernel_tls;
 mod keylog;
 mod logs;
 mod owner;
@@ -137,6 +138,15 @@ fn check(path: &Path) -> ExitCode {
                 driver::probe(snapshot.config.driver),
                 snapshot.users.iter().count()
             );
+            match kernel_tls::decide(&snapshot.config.tls, &kernel_tls::ThisHost) {
+                Ok(decision) => {
+                    said.extend(decision.line.map(|line| format!("here, now: {line}\n")));
+                }
+                // The file is right; it is for another host, or this one is not ready.
+                Err(missing) => {
+                    said += &format!("on this host, now, it does not start: {missing}\n")
+                }
+            }
             ExitCode::SUCCESS
         }
         None => ExitCode::from(BAD_CONFIG),

@@ -12,6 +12,7 @@ use crate::config::{InsideKind, Snapshot};
 use crate::driver::Announcer;
 use crate::host::{self, HostError};
 use crate::inside::{Change, Inside};
+use crate::kernel_tls;
 use crate::owner::{Control, FromShard, ToShard};
 use crate::shards::{self, Parts, Shards, StartError};
 
@@ -146,6 +147,8 @@ impl Gateway {
         if allowed < needed {
             return Err(ServeError::Descriptors { needed, allowed });
         }
+        let kernel_tls =
+            kernel_tls::decide(&config.tls, &kernel_tls::ThisHost).map_err(StartError::from)?;
         let listeners = config
             .listen
             .iter()
@@ -177,8 +180,12 @@ impl Gateway {
             inside = %inside,
             "starting"
         );
+        if let Some(line) = &kernel_tls.line {
+            tracing::info!("{line}");
+        }
         let spread = shards::spread(&listeners);
         let parts = Parts {
+            kernel: kernel_tls.plan,
             cpus,
             listeners,
             queues: queues.unwrap_or_default(),

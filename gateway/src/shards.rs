@@ -27,7 +27,9 @@ use datapath::sys::socket::{
     ConnectionOptions, ListenGroup, ListenOptions, NotByCpu, listen_group,
 };
 use datapath::sys::thread::spawn_shard;
-use datapath::tls::{RecordLayerKind, ServerGeneration, TlsOptions, Version};
+use datapath::tls::{
+    KernelPlan, KernelUse, RecordLayerKind, ServerGeneration, TlsOptions, Version,
+};
 use tokio::sync::Notify;
 
 use crate::config::{Config, InsideKind, Listen, Method, Pool, RecordLayer, Snapshot, TlsVersion};
@@ -66,6 +68,8 @@ pub(crate) enum StartError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error(transparent)]
+    KernelTls(#[from] crate::kernel_tls::Missing),
     #[error(
         "listener {address} cannot have the congestion control \"{name}\": {source}; to see those of this kernel: \
              sysctl net.ipv4.tcp_available_congestion_control; one that is not in tcp_allowed_congestion_control \
@@ -163,7 +167,10 @@ pub(crate) fn spread(groups: &[ListenGroup]) -> (String, bool) {
 }
 
 /// What every session of this snapshot is served with.
-pub(crate) fn settings(snapshot: &Snapshot) -> Result<ServerSettings, StartError> {
+pub(crate) fn settings(
+    snapshot: &Snapshot,
+    kernel: KernelPlan,
+) -> Result<ServerSettings, StartError> {
     let config = &snapshot.config;
     let key_log =
         match &config.tls.insecure_key_log {
@@ -184,6 +191,7 @@ pub(crate) fn settings(snapshot: &Snapshot) -> Result<ServerSettings, StartError
             RecordLayer::Own => RecordLayerKind::Own,
             RecordLayer::Rustls => RecordLayerKind::Rustls,
         },
+        kernel,
         key_log: key_log.map(|log| log as Arc<dyn rustls::KeyLog>),
         ..TlsOptions::default()
     };
@@ -263,6 +271,8 @@ pub(crate) struct Parts {
     pub(crate) steering: Option<Arc<dyn Steering>>,
     /// Which superpackets the TUN takes.
     pub(crate) offloads: Option<Offloads>,
+    /// What the kernel does of TLS.
+    pub(crate) kernel: KernelPlan,
     /// Bounds unfinished connections of one source.
     pub(crate) per_source: u32,
 }
@@ -270,7 +280,7 @@ pub(crate) struct Parts {
 /// Starts a thread a shard; each reports [`FromShard::Ready`] or [`FromShard::Stopped`].
 pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartError> {
     let config = &snapshot.config;
-    let settings = Arc::new(settings(snapshot)?);
+    let settings = Arc::new(settings(snapshot, parts.kernel)?);
     let directory = Directory::new(&ranges(&config.pools)).steered_by(parts.steering);
     let directory = Arc::new(directory);
     let mailboxes: Arc<[_]> = parts
@@ -319,6 +329,7 @@ pub(crate) fn start(snapshot: &Snapshot, parts: Parts) -> Result<Shards, StartEr
                 receive_buffers: RECEIVE_BUFFERS,
                 listeners,
                 tun,
+                kernel_opens_tls: parts.kernel.rx != KernelUse::Never,
                 ..DriverConfig::default()
             },
             owner: ShardOwner::new(

@@ -211,6 +211,8 @@ end_reasons! {
     ConnectFailed = "connect-failed",
     /// TLS failed.
     TlsFailed = "tls-failed",
+    /// The kernel, which was to seal or open the session's records, could not; the detail says why.
+    KernelTls = "kernel-tls",
     /// The other end does not trust a certificate, or we do not trust its.
     CertificateRefused = "certificate-refused",
     /// The request was not one of SSTP; it was answered and closed.

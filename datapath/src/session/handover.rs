@@ -52,7 +52,7 @@ pub enum NotExportable {
     #[error("the session has bytes in flight")]
     Busy,
     /// Its record layer keeps its keys to itself.
-    #[error("the record layer in use cannot give its keys away")]
+    #[error("the record layer in use, or the kernel, cannot give its keys away")]
     Keys,
     /// It was exported by another version.
     #[error("export of version {0} is not known here")]
@@ -154,7 +154,13 @@ impl Session {
     /// owner has not been asked about it yet, so that nothing is held in its name.
     #[must_use]
     pub fn is_movable(&self) -> bool {
-        let is_quiet = !self.outside.transmit.in_flight() && self.outside.flight.is_empty();
+        // What the kernel has of a connection is known to its driver alone.
+        let in_kernel =
+            self.outside.tls.as_ref().is_some_and(|tls| {
+                tls.is_in_kernel(tls::Half::Tx) || tls.is_in_kernel(tls::Half::Rx)
+            });
+        let is_quiet =
+            !in_kernel && !self.outside.transmit.in_flight() && self.outside.flight.is_empty();
         match &self.stage {
             Stage::Handshake(_) | Stage::Request => is_quiet,
             Stage::Tunnel(tunnel) => is_quiet && !tunnel.asked && tunnel.policy.is_none(),

@@ -45,6 +45,10 @@ mod downlink;
 
 mod handover;
 
+mod kernel_tls;
+
+mod outside;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -55,11 +59,11 @@ pub use settings::{ClientSettings, Limits, ServerSettings};
 use self::event::{
     Addresses, DropReason, EndReason, Ended, Event, Milestone, Milestones, Protection, Traffic,
 };
+use self::outside::Outside;
 use self::policy::{Answer, Policy, Question};
 use self::queue::Shed;
-use self::transmit::{BufferSource, Transmit};
+use self::transmit::BufferSource;
 use self::tunnel::Tunnel;
-use crate::http;
 use crate::io::{Loss, SendBuffer};
 use crate::ip::checksum::{self, CopyAndSum};
 use crate::output::Entropy;
@@ -186,23 +190,6 @@ impl DeadlineKind for Timer {
         .copied()
         .unwrap_or(Self::Drain)
     }
-}
-
-/// The outside half: the connection's keys, what waits to be sent, what arrived only in part.
-#[derive(Debug, Default)]
-struct Outside {
-    tls: Option<tls::Connection>,
-    /// How far the HTTP head is looked through.
-    scan: http::Scan,
-    /// Hashes of the certificate that the server showed in this very handshake.
-    certificate: Option<tls::CertHashes>,
-    transmit: Transmit,
-    /// Bytes of TLS itself that go out before anything else: a flight, an answer, an alert.
-    flight: Vec<u8>,
-    /// A record of which only a part has arrived.
-    partial_record: Vec<u8>,
-    /// The HTTP head, or an SSTP packet, of which only a part has arrived.
-    partial: Vec<u8>,
 }
 
 /// What is known of a session, for its owner.
@@ -389,7 +376,9 @@ impl Session {
         match result {
             Err(loss) => self.receive_ended(loss, edge),
             Ok(()) => {
-                if let Stage::Closing(Closing::Notified) = self.stage {
+                if let Stage::Closing(Closing::Notified) = self.stage
+                    && !self.outside.has_controls()
+                {
                     self.stage = Stage::Closing(Closing::Shut);
                     self.deadlines
                         .set(Timer::Drain, now + self.role.limits().drain);
@@ -502,7 +491,7 @@ impl Session {
             if let Some(tls) = self.outside.tls.as_mut() {
                 tls.close_notify(&mut self.outside.flight);
             }
-            if self.outside.flight.is_empty() {
+            if self.outside.flight.is_empty() && !self.outside.has_controls() {
                 self.sent(now, Ok(()), edge);
                 return None;
             }
@@ -544,7 +533,7 @@ impl Session {
     /// Whether so much waits that it should be sent before the turn ends.
     #[must_use]
     pub fn has_full_buffer(&self) -> bool {
-        self.outside.transmit.has_full()
+        self.outside.transmit.has_full() && !self.outside.awaits_keys()
     }
 
     /// Takes what was dropped while it waited out of what was sent.
@@ -662,33 +651,5 @@ impl Session {
         self.deadlines.clear_all();
         self.deadlines
             .set(Timer::Drain, now + self.role.limits().drain);
-    }
-}
-
-impl Outside {
-    /// What goes out next: TLS's own bytes before any data.
-    fn next_buffer<E: Edge>(
-        &mut self,
-        limits: &QueueLimits,
-        edge: &mut E,
-    ) -> Result<Option<SendBuffer>, tls::Error> {
-        if let Some(tls) = self.tls.as_mut()
-            && tls.has_pending_output()
-        {
-            tls.pending_output(&mut self.flight);
-        }
-        if !self.flight.is_empty() {
-            let bytes = std::mem::take(&mut self.flight).into_boxed_slice();
-            self.transmit.started();
-            return Ok(Some(SendBuffer {
-                start: 0,
-                end: bytes.len(),
-                bytes,
-            }));
-        }
-        match self.tls.as_mut() {
-            Some(tls) if self.transmit.has_pending() => self.transmit.flush(tls, limits, edge),
-            _ => Ok(None),
-        }
     }
 }

@@ -145,6 +145,13 @@ impl Transmit {
         !self.queue.is_empty() || !self.backlog.is_empty() || self.sorted.is_some()
     }
 
+    /// Whether nothing counts on the room around a record, which is none where the kernel seals:
+    /// nothing waits, and no packet keeps its length there.
+    #[must_use]
+    pub fn needs_no_room(&self) -> bool {
+        !self.has_pending() && !self.record_per_packet
+    }
+
     /// Users' packets that wait.
     #[must_use]
     pub fn waiting_count(&self) -> usize {
@@ -547,6 +554,30 @@ mod tests {
         }
         assert!(!transmit.pace.is_full(), "it was found to be slow");
         assert_eq!(received, sent);
+    }
+
+    #[test]
+    fn room_is_counted_on_by_what_is_laid_out_sorted_or_owed() {
+        let mut tls = connection();
+        let mut transmit = Transmit::default();
+        assert!(transmit.needs_no_room());
+        transmit.push_control(&[&[7; 7]], &tls, &mut Heap).unwrap();
+        assert!(!transmit.needs_no_room(), "laid out");
+        plaintexts(&mut transmit, &mut tls);
+        assert!(transmit.needs_no_room());
+        let room = transmit.reserve(100, Class::Flow(0), &tls, &mut Heap);
+        room.unwrap()[..4].copy_from_slice(&[0x10, 0, 0, 100]);
+        transmit.sort(&tls, &mut Heap);
+        assert!(transmit.queue.is_empty() && !transmit.needs_no_room());
+        while transmit.has_pending() {
+            plaintexts(&mut transmit, &mut tls);
+        }
+        transmit.backlog.push_back(vec![9; 9]);
+        assert!(!transmit.needs_no_room(), "owed");
+        transmit.backlog.clear();
+        assert!(transmit.needs_no_room());
+        transmit.set_record_per_packet(true);
+        assert!(!transmit.needs_no_room(), "keeps lengths there");
     }
 
     #[test]

@@ -95,6 +95,10 @@ impl Session {
         mut bytes: &mut [u8],
         edge: &mut E,
     ) -> Flow {
+        if self.receives_by_kernel() {
+            const APPLICATION_DATA: u8 = 23; // RFC 8446 §5.1
+            return self.receive_opened(now, APPLICATION_DATA, bytes, edge);
+        }
         if !self.outside.partial_record.is_empty() {
             let mut record = std::mem::take(&mut self.outside.partial_record);
             let taken = match complete(&mut record, bytes, tls::Connection::record_len) {
@@ -153,7 +157,7 @@ impl Session {
     }
 
     /// TLS broke: the alert that is owed goes out, then the connection is closed.
-    fn tls_failed(&mut self, error: &tls::Error) -> Flow {
+    pub(super) fn tls_failed(&mut self, error: &tls::Error) -> Flow {
         self.ledger.note_end(end_of(error), Some(error.to_string()));
         if let Some(tls) = self.outside.tls.as_mut() {
             tls.pending_output(&mut self.outside.flight);
@@ -161,7 +165,7 @@ impl Session {
         Flow::Close
     }
 
-    fn receive_plaintext<E: Edge>(
+    pub(super) fn receive_plaintext<E: Edge>(
         &mut self,
         now: Instant,
         plaintext: &mut [u8],
@@ -391,6 +395,7 @@ fn protection(info: &tls::Info) -> Protection {
 pub(super) const fn end_of(error: &tls::Error) -> EndReason {
     match error {
         tls::Error::Certificate(_) => EndReason::CertificateRefused,
+        tls::Error::KernelTls(_) => EndReason::KernelTls,
         tls::Error::KeyBudgetSpent => EndReason::KeysSpent,
         tls::Error::Exhausted(_) => EndReason::Exhausted,
         _ => EndReason::TlsFailed,

@@ -4,7 +4,7 @@ use super::Shard;
 use super::edge::ShardEdge;
 use super::owner::{Command, Owner};
 use super::table::Entry;
-use crate::io::{Completion, ConnectionId, Detached, Io};
+use crate::io::{Completion, ConnectionId, Detached, Io, Loss};
 use crate::output::Entropy;
 use crate::session::event::{Addresses, EndReason, Traffic};
 use crate::session::{Disposition, Session};
@@ -53,9 +53,22 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                 }
                 self.io.release(buffer);
             }
+            Completion::ReceivedControl {
+                connection,
+                content_type,
+                mut buffer,
+            } => {
+                let len = buffer.len;
+                if let Some(bytes) = buffer.bytes.get_mut(..len) {
+                    self.drive(connection, |session, now, edge| {
+                        session.receive_control(now, content_type, bytes, edge)
+                    });
+                }
+                self.io.release(buffer);
+            }
             Completion::ReceiveEnded { connection, loss } => {
-                self.drive(connection, |session, _, edge| {
-                    session.receive_ended(loss, edge)
+                self.drive(connection, |session, now, edge| {
+                    session.receive_lost(now, loss, edge)
                 });
             }
             Completion::Sent {
@@ -356,7 +369,16 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
             return;
         };
         entry.is_dirty = false;
-        while send(entry, connection, now, &mut edge) {}
+        loop {
+            while let Some((direction, keys)) = entry.session.keys_for_kernel() {
+                let answer = edge.io.install_tls(connection, direction, &keys);
+                let session = &mut entry.session;
+                session.kernel_answered(now, direction, answer, &mut edge);
+            }
+            if !send(entry, connection, now, &mut edge) {
+                break;
+            }
+        }
         if let Some(bytes) = entry.session.take_unsent_limit() {
             edge.io.set_unsent_limit(connection, bytes);
         }
@@ -432,6 +454,15 @@ fn send<I: Io, O: Owner, N: Entropy + Clone>(
     sizes.bytes_per_send.record(len);
     let records = entry.session.last_send_records() as u64;
     sizes.records_per_send.record(records);
+    if let Some(how) = entry.session.kernel_send() {
+        // The end of it is always told: records that the kernel makes have their own boundaries.
+        if let Err(buffer) = edge.io.send_by_kernel(connection, buffer, how) {
+            edge.pool.give(buffer);
+            let refused = Err(Loss::Os(libc::EOPNOTSUPP));
+            entry.session.sent(now, refused, edge);
+        }
+        return false;
+    }
     match edge.io.send_now(connection, buffer) {
         Ok(buffer) => {
             edge.pool.give(buffer);

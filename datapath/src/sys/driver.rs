@@ -17,6 +17,7 @@ use socket2::Socket;
 use super::epoll::Epoll;
 use super::socket;
 use super::uring::{Ring, Rung, Unavailable, Uring};
+use crate::io::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::io::{
     Completion, ConnectionId, Detached, Io, ReceiveBuffer, SendBuffer, TunQueue, TunRead, Waker,
 };
@@ -56,6 +57,10 @@ pub struct Config {
     pub options: socket::ConnectionOptions,
     /// io_uring: lets the kernel finish a short send by itself (MSG_WAITALL); off, the driver does it.
     pub kernel_finishes_sends: bool,
+    /// io_uring: receives so that the kernel can open TLS (`Io::install_tls`): poll and recvmsg, one
+    /// buffer a connection and turn, instead of multishot receive, which cannot tell the type of a
+    /// record. epoll receives like that in any case.
+    pub kernel_opens_tls: bool,
 }
 
 impl Default for Config {
@@ -70,6 +75,7 @@ impl Default for Config {
             tun: None,
             options: socket::ConnectionOptions::default(),
             kernel_finishes_sends: true,
+            kernel_opens_tls: false,
         }
     }
 }
@@ -318,6 +324,24 @@ impl Io for Driver {
         buffer: SendBuffer,
     ) -> Result<SendBuffer, SendBuffer> {
         either!(&mut self.kind, send_now(connection, buffer))
+    }
+
+    fn install_tls(
+        &mut self,
+        connection: ConnectionId,
+        direction: Direction,
+        keys: &TlsKeys,
+    ) -> Result<(), i32> {
+        either!(&mut self.kind, install_tls(connection, direction, keys))
+    }
+
+    fn send_by_kernel(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SendBuffer,
+        how: KernelSend,
+    ) -> Result<(), SendBuffer> {
+        either!(&mut self.kind, send_by_kernel(connection, buffer, how))
     }
 
     fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {

@@ -21,6 +21,7 @@
 //! events and accepts a turn are bounded, what is left is told by the next turn.
 
 mod events;
+mod kernel_tls;
 mod poll;
 mod requests;
 
@@ -32,12 +33,14 @@ use std::sync::Arc;
 
 use socket2::Socket;
 
+use self::kernel_tls::KernelTls;
 use self::poll::{Interest, Poll, Token};
 use super::driver::{ACCEPT_PAUSE_FIRST, FOREIGN_BUFFER};
 pub use super::driver::{Config, Counters};
 use super::slots::{Held, Slots};
 use super::waker::EventFd;
 use super::{clock, socket, tun};
+use crate::io::kernel_tls::KernelSend;
 use crate::io::{Completion, ConnectionId, ReceiveBuffer, SendBuffer};
 use crate::time::{Duration, Instant};
 
@@ -50,6 +53,8 @@ struct Sending {
     buffer: SendBuffer,
     /// Next byte to send.
     position: usize,
+    /// How, where the kernel seals; `None`: as it is.
+    by_kernel: Option<KernelSend>,
 }
 
 #[derive(Debug)]
@@ -75,6 +80,8 @@ struct Connection {
     fin_owed: bool,
     /// Closed by the shard: its id is dead, only its send keeps the slot.
     closing: bool,
+    /// What of its TLS the kernel does.
+    kernel_tls: KernelTls,
 }
 
 impl Connection {
@@ -93,6 +100,7 @@ impl Connection {
             sending: None,
             fin_owed: false,
             closing: false,
+            kernel_tls: KernelTls::default(),
         }
     }
 

@@ -35,6 +35,8 @@ mod lent;
 
 pub mod socket;
 
+pub mod ktls;
+
 pub mod tun;
 
 pub mod bpf;

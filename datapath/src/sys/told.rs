@@ -19,6 +19,10 @@ pub(super) fn take_back(
                 received.extend_from_slice(buffer.bytes.get(..buffer.len).unwrap_or_default());
                 release(buffer);
             }
+            // Its record was counted by the kernel: such a connection goes nowhere else.
+            Completion::ReceivedControl {
+                connection, buffer, ..
+            } if connection == id => release(buffer),
             Completion::ReceiveEnded { connection, .. }
             | Completion::Connected { connection, .. }
             | Completion::Accepted { connection, .. }

@@ -19,6 +19,7 @@
 //! buffers come back; a queue longer than the submission queue is submitted in several calls.
 
 mod completion;
+mod kernel_tls;
 mod op;
 mod requests;
 mod setup;
@@ -128,6 +129,8 @@ pub struct Uring {
     options: socket::ConnectionOptions,
     send_flags: i32,
     counters: Counters,
+    /// Receiving by poll and recvmsg, where the kernel is to open TLS.
+    polled: Option<kernel_tls::Polled>,
 }
 
 impl fmt::Debug for Uring {
@@ -234,6 +237,9 @@ impl Uring {
             options: config.options,
             send_flags: libc::MSG_NOSIGNAL | waitall,
             counters: Counters::default(),
+            polled: config.kernel_opens_tls.then(|| {
+                kernel_tls::Polled::new(config.receive_buffers, config.receive_buffer_len)
+            }),
         };
         for listener in 0..driver.listeners.len() {
             driver.arm_accept(listener);

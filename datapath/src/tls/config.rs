@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::keys::Secret;
-use super::{Error, Suite, Version};
+use super::{Error, KernelPlan, Suite, Version};
 
 /// The hashes of a leaf certificate's DER bytes, for crypto binding (MS-SSTP §3.2.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,6 +88,8 @@ pub struct TlsOptions {
     pub record_layer: RecordLayerKind,
     /// Lowers the number of AEAD blocks one key may seal (see [`super::Budget`]); never raises it.
     pub key_budget: Option<u64>,
+    /// What the kernel seals and opens (own record layer only).
+    pub kernel: KernelPlan,
     /// Where the secrets of every connection go, for looking into a capture. Never by default.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
@@ -101,6 +103,7 @@ impl Default for TlsOptions {
             key_exchange: KeyExchange::default(),
             record_layer: RecordLayerKind::default(),
             key_budget: None,
+            kernel: KernelPlan::default(),
             key_log: None,
         }
     }
@@ -214,6 +217,7 @@ pub struct ServerGeneration {
     pub(super) hashes: CertHashes,
     pub(super) record_layer: RecordLayerKind,
     pub(super) key_budget: Option<u64>,
+    pub(super) kernel: KernelPlan,
 }
 
 impl ServerGeneration {
@@ -246,6 +250,7 @@ impl ServerGeneration {
             hashes,
             record_layer: options.record_layer,
             key_budget: options.key_budget,
+            kernel: options.kernel,
         })
     }
 
@@ -258,6 +263,11 @@ impl ServerGeneration {
             hashes,
             record_layer: RecordLayerKind::Own,
             key_budget: None,
+            kernel: KernelPlan {
+                tx: super::KernelUse::Never,
+                rx: super::KernelUse::Never,
+                rekeys: false,
+            },
         }
     }
 

@@ -70,18 +70,33 @@ impl Connection {
         Self(Layer::Rustls(Box::new(reference)))
     }
 
+    pub(super) const fn own(&self) -> Option<&RecordLayer> {
+        match &self.0 {
+            Layer::Own(layer) => Some(layer),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn own_mut(&mut self) -> Option<&mut RecordLayer> {
+        match &mut self.0 {
+            Layer::Own(layer) => Some(layer),
+            _ => None,
+        }
+    }
+
     #[cfg(any(test, feature = "testing"))]
     pub(super) const fn from_null(layer: super::null::NullLayer) -> Self {
         Self(Layer::Null(layer))
     }
 
-    /// Bytes to leave before the plaintext of a record; constant for a connection, at most 13.
+    /// Bytes to leave before the plaintext of a record; at most 13. Constant for a connection, until
+    /// the kernel takes over sealing: then 0.
     #[must_use]
     pub fn prefix_len(&self) -> usize {
         each!(&self.0, layer => layer.prefix_len())
     }
 
-    /// Bytes to leave behind the plaintext of a record; constant for a connection, at most 17.
+    /// Bytes to leave behind the plaintext of a record; at most 17. As constant.
     #[must_use]
     pub fn suffix_len(&self) -> usize {
         each!(&self.0, layer => layer.suffix_len())
@@ -146,7 +161,7 @@ impl Connection {
     }
 
     /// The keys and counters, for another process or the kernel; `None` where the layer cannot give
-    /// them (rustls) or the connection is closing. This connection must not seal or open any more.
+    /// them (rustls, a half in the kernel) or the connection is closing. This connection must not seal or open any more.
     #[must_use]
     pub fn export(&self) -> Option<ExportedKeys> {
         match &self.0 {

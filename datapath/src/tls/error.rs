@@ -117,6 +117,9 @@ pub enum Error {
     /// The connection owes output that must be sent before this record: call `pending_output`.
     #[error("pending output must be sent first")]
     OutputPending,
+    /// The kernel, which seals or opens this connection's records, cannot go on with it.
+    #[error("kernel TLS: {0}")]
+    KernelTls(Cow<'static, str>),
     /// The handshake is not done.
     #[error("the handshake is not done")]
     NotDone,
@@ -139,7 +142,7 @@ impl Error {
             Self::RecordTooLong => 22,
             Self::BadRecord => 20,
             Self::Certificate(_) => 46,
-            Self::Internal(_) => 80,
+            Self::Internal(_) | Self::KernelTls(_) => 80,
             Self::AlertReceived(_)
             | Self::KeyBudgetSpent
             | Self::Closed

@@ -17,8 +17,8 @@ use super::keys::Keys;
 use super::record::RecordLayer;
 use super::reference::Reference;
 use super::{
-    CertHashes, ClientProfile, Connection, Error, HEADER_LEN, Limit, RecordLayerKind, Role,
-    ServerGeneration, Suite, Version, record_len,
+    CertHashes, ClientProfile, Connection, Error, HEADER_LEN, KernelPlan, Limit, RecordLayerKind,
+    Role, ServerGeneration, Suite, Version, record_len,
 };
 
 /// Most bytes the peer may send for a handshake: long chains fit, floods do not.
@@ -84,6 +84,7 @@ pub struct Handshake {
     certificate: Option<CertHashes>,
     record_layer: RecordLayerKind,
     key_budget: Option<u64>,
+    kernel: KernelPlan,
     secrets: TrafficSecrets,
     received: Vec<u8>,
     records: usize,
@@ -106,13 +107,15 @@ impl Handshake {
             #[cfg(any(test, feature = "testing"))]
             Engine::Null => Driver::Null(super::null::NullHandshake::server(generation.hashes)),
         };
-        Ok(Self::new(
+        let mut handshake = Self::new(
             driver,
             Role::Server,
             Some(generation.hashes),
             generation.record_layer,
             generation.key_budget,
-        ))
+        );
+        handshake.kernel = generation.kernel;
+        Ok(handshake)
     }
 
     /// The client's side, towards the server called `name`; sends the name unless it is an address.
@@ -145,6 +148,11 @@ impl Handshake {
             certificate,
             record_layer,
             key_budget,
+            kernel: KernelPlan {
+                tx: super::KernelUse::Never,
+                rx: super::KernelUse::Never,
+                rekeys: false,
+            },
             secrets: TrafficSecrets {
                 client: None,
                 server: None,
@@ -252,13 +260,14 @@ impl Handshake {
                         }
                         let tx = Keys::from_extracted(&secrets.tx.1, tx_secret)?;
                         let rx = Keys::from_extracted(&secrets.rx.1, rx_secret)?;
-                        Connection::from_own(RecordLayer::new(
+                        let layer = RecordLayer::new(
                             self.role,
                             info.version,
                             (secrets.tx.0, tx),
                             (secrets.rx.0, rx),
                             self.key_budget,
-                        )?)
+                        )?;
+                        Connection::from_own(layer.with_kernel(self.kernel))
                     }
                 };
                 (connection, info)

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! ServerGeneration ─┐                       ┌─ Own    record, keys, budget, control
+//!                   │                       │         ╰ kernel: a direction of it moved there
 //! ClientProfile ────┴─ Handshake ─ finish ──┼─ Rustls reference (reference and fallback)
 //!                      bytes in, bytes out  └─ Null   null (tests: no secrecy)
 //! ```
@@ -41,6 +42,8 @@ mod error;
 
 mod handshake;
 
+mod kernel;
+
 mod keys;
 
 #[cfg(any(test, feature = "testing"))]
@@ -59,6 +62,7 @@ pub use error::{CertificateFault, Error, Limit, alert_name};
 pub use handshake::{
     Finished, HANDSHAKE_BYTES_MAX, HANDSHAKE_RECORDS_MAX, Handshake, Info, Progress,
 };
+pub use kernel::{Control, Half, KernelKeys, KernelPlan, KernelUse};
 pub use keys::{ExportedHalf, ExportedKeys};
 pub use record::CONTROL_RECORDS_MAX;
 

@@ -21,6 +21,7 @@ use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 
 use super::budget::{Budget, Limits, Used};
 use super::control::{self, Alert, Message, Messages};
+use super::kernel::{Half as KernelHalf, KernelKeys, KernelPlan, Share};
 use super::keys::{EXPORT_FORMAT, IV_LEN, Keys};
 use super::{
     ContentType, Error, ExportedHalf, ExportedKeys, HEADER_LEN, Limit, Opened, PLAINTEXT_LEN_MAX,
@@ -45,6 +46,10 @@ const OVERHEAD_MAX: usize = HEADER_LEN + EXPLICIT_NONCE_LEN + TAG_LEN;
 
 /// The version field of every record after the first (RFC 8446 §5.1, RFC 5246 §6.2.1).
 const RECORD_VERSION: [u8; 2] = [3, 3];
+
+/// Why a `KeyUpdate` cannot be (RFC 8446 §4.6.3).
+const NO_KEY_UPDATE: &str = "the keys were to change, which this host's kernel cannot do on an open \
+     connection (Linux 6.14 can); with `tls.kernel = \"off\"` the gateway does it itself";
 
 const ALERT_WARNING: u8 = 1;
 const ALERT_FATAL: u8 = 2;
@@ -125,6 +130,8 @@ pub(super) struct RecordLayer {
     sent_close: bool,
     received_close: bool,
     failed: bool,
+    /// What of all this the kernel does.
+    pub(super) kernel: Share,
 }
 
 impl fmt::Debug for RecordLayer {
@@ -167,11 +174,20 @@ impl RecordLayer {
             sent_close: false,
             received_close: false,
             failed: false,
+            kernel: Share::default(),
         })
     }
 
+    /// The same, with what the kernel is to do of it.
+    pub(super) fn with_kernel(mut self, plan: KernelPlan) -> Self {
+        self.kernel = Share::new(plan);
+        self
+    }
+
     pub(super) const fn prefix_len(&self) -> usize {
-        if self.explicit_nonce {
+        if self.kernel.tx() {
+            0
+        } else if self.explicit_nonce {
             HEADER_LEN + EXPLICIT_NONCE_LEN
         } else {
             HEADER_LEN
@@ -180,6 +196,7 @@ impl RecordLayer {
 
     pub(super) const fn suffix_len(&self) -> usize {
         match self.version {
+            _ if self.kernel.tx() => 0,
             Version::Tls12 => TAG_LEN,
             Version::Tls13 => INNER_TYPE_LEN + TAG_LEN,
         }
@@ -195,8 +212,11 @@ impl RecordLayer {
         }
     }
 
-    pub(super) const fn has_pending_output(&self) -> bool {
-        self.owes_key_update || self.owes_refusal || self.owes_alert.is_some()
+    pub(super) fn has_pending_output(&self) -> bool {
+        self.owes_key_update
+            || self.owes_refusal
+            || self.owes_alert.is_some()
+            || self.kernel.has_controls()
     }
 
     pub(super) fn seal(&mut self, record: &mut [u8], plaintext_len: usize) -> Result<usize, Error> {
@@ -209,12 +229,23 @@ impl RecordLayer {
         if !self.tx.used.allows(plaintext_len, self.limits.blocks_max) {
             return Err(Error::KeyBudgetSpent);
         }
-        let len = match self.seal_as(ContentType::ApplicationData, record, plaintext_len) {
-            Ok(len) => len,
-            Err(Error::Room) => return Err(Error::Room),
-            Err(error) => return Err(self.fail(error)),
+        let len = if self.kernel.tx() {
+            if record.len() < plaintext_len {
+                return Err(Error::Room);
+            }
+            self.kernel.sealed(plaintext_len);
+            // Twice: where the kernel cuts is its own affair, but it cuts at most so often.
+            self.tx.count(0);
+            self.tx.count(plaintext_len);
+            plaintext_len
+        } else {
+            match self.seal_as(ContentType::ApplicationData, record, plaintext_len) {
+                Ok(len) => len,
+                Err(Error::Room) => return Err(Error::Room),
+                Err(error) => return Err(self.fail(error)),
+            }
         };
-        if self.tx.used.blocks >= self.limits.rekey_blocks {
+        if self.tx.used.blocks >= self.limits.rekey_blocks && self.kernel.may_update_tx() {
             self.owes_key_update = true;
         }
         Ok(len)
@@ -285,6 +316,11 @@ impl RecordLayer {
         plaintext: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        if self.kernel.tx() {
+            self.kernel.push(content_type.byte(), plaintext);
+            self.tx.count(plaintext.len());
+            return Ok(());
+        }
         let start = out.len();
         out.resize(
             start
@@ -321,6 +357,9 @@ impl RecordLayer {
         }
         if self.version != Version::Tls13 {
             return Err(Error::KeyBudgetSpent);
+        }
+        if !(self.kernel.may_update_tx() && self.kernel.may_update_rx()) {
+            return Err(Error::KernelTls(NO_KEY_UPDATE.into()));
         }
         self.push_key_update(true, out)
             .map_err(|error| self.fail(error))
@@ -359,7 +398,9 @@ impl RecordLayer {
         if self.owes_key_update && result.is_ok() {
             // A peer that has passed the limit itself is asked to change its keys too, once for
             // each of its keys (RFC 8446 §5.5 asks it to do so unasked).
-            let ask = self.rx.used.blocks >= self.limits.rekey_blocks && !self.asked_peer;
+            let ask = self.rx.used.blocks >= self.limits.rekey_blocks
+                && !self.asked_peer
+                && self.kernel.may_update_rx();
             result = self.push_key_update(ask, out);
         }
         if let Err(error) = result {
@@ -379,7 +420,7 @@ impl RecordLayer {
             .map_err(|error| self.fail(error))
     }
 
-    fn fail(&mut self, error: Error) -> Error {
+    pub(super) fn fail(&mut self, error: Error) -> Error {
         self.failed = true;
         self.owes_alert = error.alert();
         error
@@ -387,6 +428,34 @@ impl RecordLayer {
 
     fn open_and_handle<'a>(&mut self, record: &'a mut [u8]) -> Result<Opened<'a>, Error> {
         let (content_type, plaintext) = self.open_as(record)?;
+        self.handle(content_type, plaintext)
+    }
+
+    /// What the kernel opened.
+    pub(super) fn open_by_kernel<'a>(
+        &mut self,
+        content_type: u8,
+        plaintext: &'a mut [u8],
+    ) -> Result<Opened<'a>, Error> {
+        if self.failed {
+            return Err(Error::Closed);
+        }
+        if self.received_close {
+            return Ok(Opened::Closed);
+        }
+        self.rx.count(plaintext.len());
+        ContentType::from_byte(content_type)
+            .ok_or_else(|| Error::Malformed("unknown record type".into()))
+            .and_then(|content_type| self.handle(content_type, plaintext))
+            .map_err(|error| self.fail(error))
+    }
+
+    /// Acts on one opened record.
+    fn handle<'a>(
+        &mut self,
+        content_type: ContentType,
+        plaintext: &'a mut [u8],
+    ) -> Result<Opened<'a>, Error> {
         if self.messages.is_partial() && content_type != ContentType::Handshake {
             // RFC 8446 §5.1: no other record may come between the parts of a message.
             return Err(Error::PeerMisbehaved(
@@ -414,7 +483,12 @@ impl RecordLayer {
             ContentType::Handshake => {
                 match self.messages.handle(self.version, self.role, plaintext)? {
                     Some(Message::KeyUpdate { requested }) => {
+                        let may_answer = !requested || self.kernel.may_update_tx();
+                        if !self.kernel.may_update_rx() || !may_answer {
+                            return Err(Error::KernelTls(NO_KEY_UPDATE.into()));
+                        }
                         self.rx.update()?;
+                        self.kernel.renew_rx();
                         self.asked_peer = false;
                         self.owes_key_update |= requested;
                     }
@@ -453,7 +527,10 @@ impl RecordLayer {
             Version::Tls12 => (outer, self.open_tls12(outer, payload)?),
         };
         self.rx.count(plaintext.len());
-        if self.rx.used.blocks >= self.limits.rekey_blocks && !self.asked_peer {
+        if self.rx.used.blocks >= self.limits.rekey_blocks
+            && !self.asked_peer
+            && self.kernel.may_update_tx()
+        {
             self.owes_key_update = true;
         }
         Ok((content_type, plaintext))
@@ -526,6 +603,10 @@ impl RecordLayer {
         if self.failed || self.sent_close || self.received_close {
             return None;
         }
+        if self.kernel.tx() || self.kernel.rx() {
+            // The numbers of the records are the kernel's.
+            return None;
+        }
         Some(ExportedKeys {
             format: EXPORT_FORMAT,
             role: self.role,
@@ -541,6 +622,28 @@ impl RecordLayer {
             owes_refusal: self.owes_refusal,
             asked_peer: self.asked_peer,
         })
+    }
+
+    /// Whether one direction can go to the kernel now: it is neither over nor inside a message.
+    pub(super) const fn may_move(&self, half: KernelHalf) -> bool {
+        let waits = match half {
+            KernelHalf::Tx => false,
+            KernelHalf::Rx => self.received_close || self.messages.is_partial(),
+        };
+        !self.failed && !self.sent_close && !waits
+    }
+
+    /// One direction as the kernel is to have it.
+    pub(super) fn half_for_kernel(&self, half: KernelHalf) -> KernelKeys {
+        let of = match half {
+            KernelHalf::Tx => &self.tx,
+            KernelHalf::Rx => &self.rx,
+        };
+        KernelKeys {
+            version: self.version,
+            suite: of.keys.suite(),
+            half: of.keys.export(of.seq, of.used),
+        }
     }
 
     pub(super) fn import(keys: &ExportedKeys) -> Result<Self, Error> {
@@ -572,6 +675,7 @@ impl RecordLayer {
             sent_close: false,
             received_close: false,
             failed: false,
+            kernel: Share::default(),
         })
     }
 }

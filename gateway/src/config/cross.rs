@@ -60,6 +60,8 @@ pub(super) fn check(draft: &Draft, pools: &[Pool], report: &mut Report) -> Optio
         tls: Tls {
             min_version: draft.min_version,
             record_layer: draft.record_layer,
+            kernel_tx: draft.kernel_tx,
+            kernel_rx: draft.kernel_rx,
             insecure_key_log: draft.insecure_key_log.clone().map(|path| path.value),
         },
         auth: Auth { methods },

@@ -26,7 +26,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
 pub(crate) use names::{
-    DriverKind, InsideKind, LogFormat, LogLevel, Method, RecordLayer, TlsVersion,
+    DriverKind, InsideKind, KernelTls, LogFormat, LogLevel, Method, RecordLayer, TlsVersion,
 };
 pub(crate) use reader::{Placed, Section};
 
@@ -67,6 +67,10 @@ pub(crate) struct Listen {
 pub(crate) struct Tls {
     pub(crate) min_version: TlsVersion,
     pub(crate) record_layer: RecordLayer,
+    /// Whether the kernel seals what is sent.
+    pub(crate) kernel_tx: KernelTls,
+    /// Whether it opens what is received.
+    pub(crate) kernel_rx: KernelTls,
     /// Where to write TLS secrets for a packet capture; for support only.
     pub(crate) insecure_key_log: Option<PathBuf>,
 }

@@ -89,6 +89,18 @@ words! {
 }
 
 words! {
+    /// Whether the kernel seals and opens TLS records.
+    KernelTls {
+        /// It does not.
+        Off = "off",
+        /// Where it was measured to cost less on this host.
+        Auto = "auto",
+        /// It does, or the gateway does not start.
+        Require = "require",
+    }
+}
+
+words! {
     /// Where packets go that come out of a tunnel.
     InsideKind {
         /// Into a TUN device.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
-use super::names::{DriverKind, InsideKind, LogFormat, LogLevel, Method, RecordLayer, TlsVersion};
+use super::names::{
+    DriverKind, InsideKind, KernelTls, LogFormat, LogLevel, Method, RecordLayer, TlsVersion,
+};
 use super::reader::{Placed, Section};
 use super::{Limits, Log, Timeouts};
 use crate::diagnostics::Report;
@@ -28,6 +30,8 @@ pub(super) struct Draft {
     pub(super) key: Option<Placed<PathBuf>>,
     pub(super) min_version: TlsVersion,
     pub(super) record_layer: RecordLayer,
+    pub(super) kernel_tx: KernelTls,
+    pub(super) kernel_rx: KernelTls,
     pub(super) insecure_key_log: Option<Placed<PathBuf>>,
     pub(super) users: Option<Placed<PathBuf>>,
     /// `None`: not in the file, the default holds.
@@ -126,6 +130,10 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
         RecordLayer::wanted(),
         report,
     );
+    let mut kernel = |key, default| word(&mut tls, key, default, KernelTls::wanted(), report);
+    let both = kernel("kernel", KernelTls::Off);
+    let kernel_tx = kernel("kernel_tx", both);
+    let kernel_rx = kernel("kernel_rx", both);
     let insecure_key_log = optional_path(&mut tls, "insecure_key_log", directory, report);
     tls.finish(report);
 
@@ -180,6 +188,8 @@ pub(super) fn read(table: &DeTable<'_>, directory: &Path, report: &mut Report) -
         key,
         min_version,
         record_layer,
+        kernel_tx,
+        kernel_rx,
         insecure_key_log,
         users,
         methods,

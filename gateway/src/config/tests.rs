@@ -91,6 +91,8 @@ fn a_good_configuration_is_taken_and_its_defaults_hold() {
     assert_eq!(config.auth.methods, [Method::MsChapV2, Method::Eap]);
     assert_eq!(config.tls.min_version, TlsVersion::V12);
     assert_eq!(config.tls.record_layer, RecordLayer::Own);
+    assert_eq!(config.tls.kernel_tx, KernelTls::Off);
+    assert_eq!(config.tls.kernel_rx, KernelTls::Off);
     assert_eq!(config.driver, DriverKind::Auto);
     assert_eq!(config.network.mtu, 1400);
     assert!(!config.network.client_to_client);
@@ -184,6 +186,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "unknown record layer",
         "[auth]",
         "record_layer = \"kernel\"\n[auth]",
+    ),
+    (
+        "unknown wish for kernel TLS",
+        "[auth]",
+        "kernel = \"on\"\n[auth]",
     ),
     ("empty path", "\"users.toml\"", "\"\""),
     ("no such users file", "users.toml", "missing.toml"),

@@ -1,14 +1,16 @@
 //! What each event makes possible, and doing it.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 
 use super::poll::{self, Event, Interest, Token};
 use super::{Connection, Epoll, POOLED_BUFFER, Sending};
+use crate::io::kernel_tls::KernelSend;
 use crate::io::{Completion, ConnectionId, Loss, ReceiveBuffer};
 use crate::sys::driver::{ACCEPT_PAUSE_FIRST, ACCEPT_PAUSE_LAST};
 use crate::sys::errno::{self, loss};
+use crate::sys::ktls;
 use crate::time::Instant;
 
 /// Connections accepted from one listener in one turn, so that those who are in are not starved.
@@ -244,25 +246,35 @@ impl Epoll {
         };
         connection.listed = false;
         connection.waits_for_buffer = false;
-        let ended = match connection.socket.read(&mut memory) {
-            Ok(len @ 1..) => {
+        let ended = match connection.receive(&mut memory) {
+            Ok(received) if received.len > 0 || received.is_control() => {
                 // What comes after a short receive is a new edge (epoll(7), question 9); the end
-                // of the stream is not, if it was told already.
-                if len < memory.len() && !connection.hung_up {
+                // of the stream is not, if it was told already. A short receive from a kernel that
+                // opens TLS ends at a record: there may be another.
+                let is_short = received.content_type.is_none() && received.len < memory.len();
+                if is_short && !connection.hung_up {
                     connection.readable = false;
                 }
-                self.told.push(Completion::Received {
-                    connection: id,
-                    buffer: ReceiveBuffer {
-                        bytes: memory,
-                        len,
-                        id: POOLED_BUFFER,
+                let buffer = ReceiveBuffer {
+                    len: received.len,
+                    bytes: memory,
+                    id: POOLED_BUFFER,
+                };
+                self.told.push(match received.content_type {
+                    Some(content_type) if received.is_control() => Completion::ReceivedControl {
+                        connection: id,
+                        content_type,
+                        buffer,
+                    },
+                    _ => Completion::Received {
+                        connection: id,
+                        buffer,
                     },
                 });
                 self.list(id);
                 return;
             }
-            Ok(0) => Some(Loss::Finished),
+            Ok(_) => Some(Loss::Finished),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => {
                     connection.readable = false;
@@ -331,18 +343,26 @@ pub(super) fn try_send(
     short_sends: &mut u64,
 ) -> Tried {
     loop {
+        let end = sending.next_end();
         let rest = sending
             .buffer
             .bytes
-            .get(sending.position..sending.buffer.end)
+            .get(sending.position..end)
             .unwrap_or_default();
-        match socket.send_with_flags(rest, libc::MSG_NOSIGNAL) {
+        let sent = match sending.by_kernel {
+            Some(KernelSend::Control { content_type }) => {
+                ktls::send_control(socket.as_fd(), content_type, rest).map(|()| rest.len())
+            }
+            _ => socket.send_with_flags(rest, libc::MSG_NOSIGNAL),
+        };
+        match sent {
             // The kernel never takes nothing of something; were it to, asking again would spin.
             Ok(0) => return Tried::Ended(Err(Loss::Reset)),
             Ok(len) if len < rest.len() => {
                 sending.position = sending.position.saturating_add(len);
                 *short_sends += 1;
             }
+            Ok(_) if end < sending.buffer.end => sending.position = end,
             Ok(_) => return Tried::Ended(Ok(())),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Tried::Waits,

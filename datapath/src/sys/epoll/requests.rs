@@ -10,6 +10,7 @@ use socket2::{SockAddr, Socket};
 use super::events::{Tried, loss_of, try_send};
 use super::poll::{Interest, Token};
 use super::{Connection, Epoll, Sending};
+use crate::io::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
     TunQueue, TunRead, Waker,
@@ -81,6 +82,7 @@ impl Io for Epoll {
                     live.sending = Some(Sending {
                         position: buffer.start,
                         buffer,
+                        by_kernel: None,
                     });
                     if live.writable {
                         self.send_on(connection);
@@ -114,6 +116,7 @@ impl Io for Epoll {
         let mut sending = Sending {
             position: buffer.start,
             buffer,
+            by_kernel: None,
         };
         let tried = try_send(&live.socket, &mut sending, &mut self.counters.short_sends);
         live.writable = !matches!(tried, Tried::Waits);
@@ -123,6 +126,24 @@ impl Io for Epoll {
         }
         buffer.start = sending.position;
         Err(buffer)
+    }
+
+    fn install_tls(
+        &mut self,
+        connection: ConnectionId,
+        direction: Direction,
+        keys: &TlsKeys,
+    ) -> Result<(), i32> {
+        self.install(connection, direction, keys)
+    }
+
+    fn send_by_kernel(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SendBuffer,
+        how: KernelSend,
+    ) -> Result<(), SendBuffer> {
+        self.send_plaintext(connection, buffer, how)
     }
 
     fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {

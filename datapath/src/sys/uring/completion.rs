@@ -66,6 +66,7 @@ impl Uring {
         match op.kind {
             Kind::Accept => self.accepted(op.slot as usize, result, more),
             Kind::Receive => self.received(id, result, flags, more),
+            Kind::PollReceive => self.receive_polled(id, result),
             Kind::Send => self.sent(id, result),
             Kind::Connect => self.connected(id, result),
             Kind::PollTun => self.tun_polled(op.generation, result, more),
@@ -240,7 +241,9 @@ impl Uring {
                 if sending.position == sending.end {
                     Some(Ok(()))
                 } else {
-                    self.counters.short_sends += 1;
+                    if sending.position != sending.boundary {
+                        self.counters.short_sends += 1;
+                    }
                     None
                 }
             }

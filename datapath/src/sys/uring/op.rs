@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Accept,
     /// Multishot receive of a connection.
     Receive,
+    /// Poll of a connection, once, where the kernel opens TLS.
+    PollReceive,
     /// The one send of a connection.
     Send,
     /// The connect of a connection.
@@ -28,9 +30,10 @@ pub(super) enum Kind {
     Cancel,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Accept,
     Kind::Receive,
+    Kind::PollReceive,
     Kind::Send,
     Kind::Connect,
     Kind::PollTun,
@@ -94,6 +97,6 @@ mod tests {
     fn foreign_bits_name_nothing() {
         assert_eq!(Op::decode(0), None);
         assert_eq!(Op::decode(u64::MAX), None);
-        assert_eq!(Op::decode(8 << 56), None);
+        assert_eq!(Op::decode(9 << 56), None);
     }
 }

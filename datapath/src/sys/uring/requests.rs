@@ -6,9 +6,11 @@ use std::os::fd::AsFd as _;
 
 use socket2::{SockRef, Socket};
 
+use super::kernel_tls::{POLLED_BUFFER, Polled};
 use super::op::{Kind, Op};
 use super::table::{Connection, Sending};
 use super::{Accepting, REAP_ROUND, Uring};
+use crate::io::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
     TunQueue, TunRead, Waker,
@@ -33,6 +35,7 @@ impl Io for Uring {
     ) -> io::Result<()> {
         let before = clock::now();
         self.last_busy = before.saturating_since(self.now);
+        self.arm_told();
         let more_to_unpark = self.unpark();
         let pause_ends = self.unpause(before);
         self.submit_backlog()?;
@@ -41,7 +44,8 @@ impl Io for Uring {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let at_once = more_to_unpark || !self.told.is_empty() || !self.backlog.is_empty();
+        let behind = self.polled.as_ref().is_some_and(Polled::is_behind);
+        let at_once = more_to_unpark || behind || !self.told.is_empty() || !self.backlog.is_empty();
         let limit = if at_once {
             Some(Duration::ZERO)
         } else {
@@ -52,6 +56,7 @@ impl Io for Uring {
         }
         self.now = clock::now();
         self.reap()?;
+        self.read_ready();
 
         if std::mem::take(&mut self.woken) {
             self.told.push(Completion::Woken);
@@ -66,8 +71,16 @@ impl Io for Uring {
     }
 
     fn release(&mut self, buffer: ReceiveBuffer) {
-        if buffer.id != FOREIGN_BUFFER {
-            self.buffers.give(buffer.id, buffer.bytes);
+        match buffer.id {
+            FOREIGN_BUFFER => {}
+            POLLED_BUFFER => {
+                if let Some(polled) = &mut self.polled {
+                    polled.give_buffer(buffer.bytes);
+                }
+            }
+            id => {
+                self.buffers.give(id, buffer.bytes);
+            }
         }
     }
 
@@ -94,6 +107,24 @@ impl Io for Uring {
             buffer,
             result,
         });
+    }
+
+    fn install_tls(
+        &mut self,
+        connection: ConnectionId,
+        direction: Direction,
+        keys: &TlsKeys,
+    ) -> Result<(), i32> {
+        self.install(connection, direction, keys)
+    }
+
+    fn send_by_kernel(
+        &mut self,
+        connection: ConnectionId,
+        buffer: SendBuffer,
+        how: KernelSend,
+    ) -> Result<(), SendBuffer> {
+        self.send_plaintext(connection, buffer, how)
     }
 
     fn send_now(

@@ -137,12 +137,22 @@ impl Uring {
         let Some(connection) = self.table.any_mut(id) else {
             return;
         };
-        let receive_op = Op::new(Kind::Receive, id.slot, id.generation);
+        let receive_kind = match self.polled {
+            Some(_) => Kind::PollReceive,
+            None => Kind::Receive,
+        };
+        let receive_op = Op::new(receive_kind, id.slot, id.generation);
         let wanted = connection.receive_wanted && !connection.closing && !self.dropping;
         match connection.receive {
             Receive::Armed if !wanted => {
                 connection.receive = Receive::Cancelling;
                 self.cancel(receive_op);
+            }
+            Receive::Idle if wanted && connection.connect.is_none() && self.polled.is_some() => {
+                connection.receive = Receive::Armed;
+                let fd = Fd(connection.socket.as_raw_fd());
+                let events = u32::from(libc::POLLIN.cast_unsigned());
+                self.submit(opcode::PollAdd::new(fd, events).build(), receive_op);
             }
             Receive::Idle if wanted && connection.connect.is_none() => {
                 if self.buffers.available() == 0 {
@@ -174,10 +184,22 @@ impl Uring {
         let fd = Fd(connection.socket.as_raw_fd());
         let bytes = sending.memory.as_ptr().cast::<u8>();
         let first = bytes.wrapping_add(sending.position).cast_const();
-        let len = u32::try_from(sending.end - sending.position).unwrap_or(u32::MAX);
-        let entry = opcode::Send::new(fd, first, len)
-            .flags(self.send_flags)
-            .build();
+        let len = u32::try_from(sending.next_len()).unwrap_or(u32::MAX);
+        // Kernel TLS refuses flags it does not know, MSG_WAITALL among them.
+        let flags = match connection.kernel_seals {
+            true => libc::MSG_NOSIGNAL,
+            false => self.send_flags,
+        };
+        let entry = match &sending.control {
+            Some(control) => {
+                // SAFETY: lent until the send is done, and nobody writes it.
+                let header = unsafe { &*control.as_ptr() }.header();
+                opcode::SendMsg::new(fd, header)
+                    .flags(libc::MSG_NOSIGNAL.cast_unsigned())
+                    .build()
+            }
+            None => opcode::Send::new(fd, first, len).flags(flags).build(),
+        };
         self.submit(entry, Op::new(Kind::Send, id.slot, id.generation));
     }
 

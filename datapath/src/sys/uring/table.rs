@@ -2,9 +2,11 @@
 
 use socket2::{SockAddr, Socket};
 
+use super::super::ktls::ControlMessage;
 use super::super::lent::Lent;
 use super::super::slots::Held;
 use crate::io::SendBuffer;
+use crate::io::kernel_tls::KernelSend;
 
 /// Where the receiving of a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub(super) enum Receive {
     Cancelling,
     /// No buffer was left; waits in the queue of the parked.
     Parked,
+    /// Found readable; to be read in this turn, or the next.
+    Ready,
+    /// What was read is being told; to be armed again in the next turn.
+    Told,
     /// Nothing more will come.
     Ended,
 }
@@ -29,6 +35,10 @@ pub(super) struct Sending {
     pub(super) end: usize,
     /// Next byte to send.
     pub(super) position: usize,
+    /// Where one send must end and another begin, for the sake of TLS records that the kernel makes.
+    pub(super) boundary: usize,
+    /// What sendmsg is called with, for a record that is not data.
+    pub(super) control: Option<Lent<ControlMessage>>,
 }
 
 impl Sending {
@@ -37,8 +47,38 @@ impl Sending {
             start: buffer.start,
             end: buffer.end,
             position: buffer.start,
+            boundary: buffer.start,
+            control: None,
             memory: Lent::lend(buffer.bytes),
         }
+    }
+
+    /// As `lend`, for plaintext that the kernel seals.
+    pub(super) fn lend_plaintext(buffer: SendBuffer, how: KernelSend) -> Self {
+        let mut sending = Self::lend(buffer);
+        let len = sending.end - sending.start;
+        match how {
+            KernelSend::Data { last_len } => {
+                sending.boundary = sending.end - last_len.min(len);
+            }
+            KernelSend::Control { content_type } => {
+                let bytes = sending.memory.as_ptr().cast::<u8>();
+                let bytes = bytes.wrapping_add(sending.start);
+                let message = ControlMessage::new(content_type, bytes, len);
+                sending.control = Some(Lent::lend(message));
+            }
+        }
+        sending
+    }
+
+    /// Bytes that the next request sends: up to the boundary, or the end.
+    pub(super) fn next_len(&self) -> usize {
+        let end = if self.position < self.boundary {
+            self.boundary
+        } else {
+            self.end
+        };
+        end - self.position
     }
 
     /// The buffer as it was given.
@@ -47,6 +87,10 @@ impl Sending {
     ///
     /// The send's final completion was seen, or it never reached the kernel.
     pub(super) unsafe fn take_back(self) -> SendBuffer {
+        if let Some(control) = self.control {
+            // SAFETY: the caller's promise is the one asked for.
+            drop(unsafe { control.take_back() });
+        }
         SendBuffer {
             // SAFETY: the caller's promise is the one asked for.
             bytes: unsafe { self.memory.take_back() },
@@ -73,6 +117,10 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     /// Closed with a reset.
     pub(super) reset: bool,
+    /// The TLS protocol is on the socket; keys may be installed.
+    pub(super) tls_attached: bool,
+    /// The kernel seals what is sent.
+    pub(super) kernel_seals: bool,
 }
 
 impl Connection {
@@ -87,6 +135,8 @@ impl Connection {
             fin_owed: false,
             closing: false,
             reset: false,
+            tls_attached: false,
+            kernel_seals: false,
         }
     }
 
