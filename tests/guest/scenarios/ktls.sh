@@ -1,12 +1,12 @@
 # Kernel TLS: a client of its own making (sstp_client.py) over OpenSSL, packets reflected by the gateway.
-# By default a slice; with MATRIX=1 (tests/guest/run --matrix) off, TX, RX and both × TLS 1.2 and 1.3 × three
-# ciphers, 20 MB each way.
+# By default a slice, on both drivers; with MATRIX=1 (tests/guest/run --matrix) off, TX, RX and both × TLS 1.2
+# and 1.3 × three ciphers, 20 MB each way.
 
 client=$GUEST_ROOT/tests/guest/sstp_client.py
 LIMIT=600
 certificates
 
-# serve TX RX: a gateway with these wishes; its log is gateway.log.
+# serve TX RX [DRIVER]: a gateway with these wishes; its log is gateway.log.
 serve() {
     cat >gateway.toml <<TOML
 [[listen]]
@@ -25,6 +25,7 @@ v4 = "$POOL"
 inside = "reflector"
 [shards]
 count = 1
+driver = "${3:-auto}"
 [log]
 level = "debug"
 TOML
@@ -73,6 +74,8 @@ tls_stat() {
     mv /tmp/tls_now /tmp/tls_was
 }
 
+# driver MODE: its end, after an underscore, or auto.
+driver() { case $1 in *_*) echo ${1#*_} ;; *) echo auto ;; esac; }
 wish() { case $1 in *$2*) echo require ;; *) echo off ;; esac; }
 
 in_ns gw $SSTP_GW --version
@@ -85,11 +88,11 @@ stop auto
 if [ -n "${MATRIX:-}" ]; then
     modes="${MATRIX_MODES:-off tx rx txrx}" versions="1.2 1.3" ciphers="aes128 aes256 chacha20" bytes=${MATRIX_BYTES:-20000000}
 else
-    modes="txrx" versions="1.2 1.3" ciphers="aes128" bytes=1000000
+    modes="txrx txrx_epoll" versions="1.2 1.3" ciphers="aes128" bytes=1000000
 fi
 in_ns gw cat /proc/net/tls_stat >/tmp/tls_was
 for mode in $modes; do
-    serve $(wish $mode tx) $(wish $mode rx)
+    serve $(wish $mode tx) $(wish $mode rx) $(driver $mode)
     tls_stat # what the gateway's probe did is not the sessions'
     for version in $versions; do
         for cipher in $ciphers; do
