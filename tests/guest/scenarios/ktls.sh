@@ -94,6 +94,8 @@ in_ns gw cat /proc/net/tls_stat >/tmp/tls_was
 for mode in $modes; do
     serve $(wish $mode tx) $(wish $mode rx) $(driver $mode)
     tls_stat # what the gateway's probe did is not the sessions'
+    # epoll's part is the same in either version; the default run is to stay short.
+    [ -n "${MATRIX:-}" ] || case $mode in *_epoll) versions=1.3 ;; esac
     for version in $versions; do
         for cipher in $ciphers; do
             carries ${mode}_${version}_$cipher --tls $version --cipher $cipher --bytes $bytes --end close
