@@ -93,11 +93,18 @@ impl Gateway {
         })
     }
 
-    /// `loadgen connect` to it, in JSON.
+    /// `loadgen connect` to it, in JSON, which it says at its end.
     pub fn loadgen(&self, password: &str, flags: &[&str]) -> Command {
+        let mut command = self.connect(password, flags);
+        command.arg("--json");
+        command
+    }
+
+    /// `loadgen connect` to it, which says in lines what happens.
+    pub fn connect(&self, password: &str, flags: &[&str]) -> Command {
         let mut command = self.namespace.command(binary("loadgen"));
         command.args(["connect", SERVER, "--server-name", "gateway.test"]);
-        command.args(["--user", USER, "--password", password, "--json"]);
+        command.args(["--user", USER, "--password", password]);
         command.args(["--driver", &driver()]);
         command.arg("--ca").arg(self.dir.path().join("ca.pem"));
         command.args(flags).stdout(Stdio::piped());

@@ -112,11 +112,13 @@ fn tun_packets_are_steered_to_their_shard_and_none_is_handed_over() {
     let mut addresses = Vec::new();
     for n in 1..=6 {
         let flags = ["--ping", "1000000", "--interval", "0.02"];
-        clients.push(Running::start(&mut gateway.loadgen(PASSWORD, &flags)));
+        let mut client = Running::start(&mut gateway.connect(PASSWORD, &flags));
         let up = gateway.process.nth_line("\"message\":\"session up\"", n);
         let up: Value = serde_json::from_str(&up).unwrap();
         addresses.push(up["v4"].as_str().unwrap().to_owned());
         addresses.push(format!("{}7", up["v6"].as_str().unwrap()));
+        client.line("ping 1 ");
+        clients.push(client);
     }
     // And flows that the clients did not begin.
     let burst: Vec<_> = addresses
