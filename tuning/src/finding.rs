@@ -51,7 +51,7 @@ impl State {
 pub(crate) enum Basis {
     /// Measured by this project on its development machine.
     Measured,
-    /// Stated by the kernel's documentation or source.
+    /// Stated by a public text: the kernel's documentation, a standard, another project.
     Documented,
     /// Follows by arithmetic from the values.
     Arithmetic,
@@ -80,6 +80,21 @@ pub(crate) struct Point {
     pub(crate) worth: &'static str,
     /// How the worth is known.
     pub(crate) basis: Basis,
+    /// Where: a table of this project, or a public text by its name.
+    pub(crate) source: &'static str,
+}
+
+/// One thing that `sstp-tune apply` can do about a point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A sysctl, now and at each start of the host.
+    Sysctl { key: String, value: String },
+    /// A value below `/sys` or `/proc`, now and at each start of the host.
+    Value { path: String, value: String },
+    /// The same of a thing that has another name after the next start: now only.
+    Now { path: String, value: String },
+    /// A line for the section `[Service]` of the gateway's unit.
+    Unit { line: &'static str },
 }
 
 /// A point as it is on this host.
@@ -96,6 +111,9 @@ pub(crate) struct Finding {
     pub(crate) set: Option<String>,
     /// The command that restores what was found.
     pub(crate) undo: Option<String>,
+    /// The same for `apply`; empty where a person has to do it.
+    #[serde(skip)]
+    pub(crate) changes: Vec<Change>,
 }
 
 impl Point {
@@ -107,6 +125,7 @@ impl Point {
             found: found.into(),
             set: None,
             undo: None,
+            changes: Vec::new(),
         }
     }
 
@@ -150,16 +169,58 @@ impl Finding {
         self
     }
 
+    /// Adds what `apply` would do.
+    pub(crate) fn changing(mut self, changes: impl IntoIterator<Item = Change>) -> Self {
+        self.changes.extend(changes);
+        self
+    }
+
     /// Adds the two commands of a sysctl: to `want`, and back to `was`.
     pub(crate) fn by_sysctl(self, key: &str, want: &str, was: &str) -> Self {
+        self.by_sysctls(&[(key, want, was)])
+    }
+
+    /// Adds the two commands of several sysctls: key, to what, and what it was.
+    pub(crate) fn by_sysctls(self, all: &[(&str, &str, &str)]) -> Self {
         // Values such as `4096 131072 6291456` are one argument.
-        let quoted = |value: &str| {
-            if value.contains(char::is_whitespace) {
-                format!("sysctl -w '{key}={value}'")
-            } else {
-                format!("sysctl -w {key}={value}")
-            }
+        let command = |value: fn(&(&str, &str, &str)) -> String| {
+            let words: Vec<String> = all
+                .iter()
+                .map(value)
+                .map(|word| match word.contains(char::is_whitespace) {
+                    true => format!("'{word}'"),
+                    false => word,
+                })
+                .collect();
+            format!("sysctl -w {}", words.join(" "))
         };
-        self.by(quoted(want), quoted(was))
+        let set = command(|(key, want, _)| format!("{key}={want}"));
+        let undo = command(|(key, _, was)| format!("{key}={was}"));
+        let changes = all.iter().map(|&(key, want, _)| Change::Sysctl {
+            key: key.to_owned(),
+            value: want.to_owned(),
+        });
+        self.by(set, undo).changing(changes)
+    }
+
+    /// Adds the two commands of one value below `/sys`: to `want`, and back to `was`.
+    pub(crate) fn by_value(self, path: &str, want: &str, was: &str) -> Self {
+        self.by(
+            format!("echo {want} > {path}"),
+            format!("echo {was} > {path}"),
+        )
+        .changing([Change::Value {
+            path: path.to_owned(),
+            value: want.to_owned(),
+        }])
+    }
+
+    /// Adds a line of the gateway's unit.
+    pub(crate) fn by_unit(self, line: &'static str) -> Self {
+        self.by(
+            format!("{line} under [Service] (systemctl edit sstp-gw)"),
+            "remove the line (systemctl edit sstp-gw)",
+        )
+        .changing([Change::Unit { line }])
     }
 }

@@ -8,7 +8,7 @@
 //! Path of a run: flags → [`host::Host`] → every function of [`checks::ALL`] → [`report`].
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,10 +16,12 @@ use clap::{Parser, Subcommand};
 mod checks;
 mod finding;
 mod host;
+mod recorded;
 mod report;
 
 use crate::finding::State;
 use crate::host::Host;
+use crate::recorded::Recorded;
 use crate::report::Report;
 
 #[global_allocator]
@@ -44,8 +46,8 @@ enum Command {
         /// Print JSON for machines instead of the table.
         #[arg(long)]
         json: bool,
-        /// Read /proc, /sys and /dev below this directory (a recorded host) instead of this host's.
-        #[arg(long, value_name = "DIR", default_value = "/")]
+        /// Read the host below this directory, or the one that `sstp-tune record` wrote into this file.
+        #[arg(long, value_name = "DIR|FILE", default_value = "/")]
         root: PathBuf,
         /// Print what each point is worth also where it is as it should be.
         #[arg(long, short)]
@@ -54,22 +56,43 @@ enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Print what `check` reads of this host, as one text that `check --root FILE` reads again.
+    ///
+    /// For whoever helps from afar. It has the contents of the files that the points are about, which
+    /// are settings and counters of this host, and the gateway's configuration; no key and no password.
+    Record,
 }
 
 fn main() -> ExitCode {
-    let Flags { command } = Flags::parse();
-    let Command::Check {
-        json,
-        root,
-        verbose,
-        strict,
-    } = command;
-    if !root.is_dir() {
-        eprintln!("sstp-tune: --root {}: not a directory", root.display());
-        return ExitCode::from(2);
+    match Flags::parse().command {
+        Command::Check {
+            json,
+            root,
+            verbose,
+            strict,
+        } => check(&root, json, verbose, strict),
+        Command::Record => {
+            let host = Host::below(PathBuf::from("/"));
+            let _ = Report::of(&host);
+            print(&host.log().text());
+            ExitCode::SUCCESS
+        }
     }
+}
 
-    let host = Host::below(root);
+/// Prints; a reader that has gone away (`| head`) is no reason to fail.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn check(root: &Path, json: bool, verbose: bool, strict: bool) -> ExitCode {
+    let host = match open(root) {
+        Ok(host) => host,
+        Err(why) => {
+            eprintln!("sstp-tune: --root {}: {why}", root.display());
+            return ExitCode::from(2);
+        }
+    };
     let report = Report::of(&host);
     let text = if json {
         report.json()
@@ -77,8 +100,7 @@ fn main() -> ExitCode {
         let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         report.table(verbose, coloured)
     };
-    // A reader that has gone away (`| head`) is no reason to fail.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(&text);
 
     let limit = if strict {
         State::Advice
@@ -90,4 +112,13 @@ fn main() -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// The host below a directory, or in a record.
+fn open(root: &Path) -> Result<Host, String> {
+    if root.is_dir() {
+        return Ok(Host::below(root.to_owned()));
+    }
+    let text = std::fs::read_to_string(root).map_err(|error| error.to_string())?;
+    Ok(Host::recorded(Recorded::parse(&text)?))
 }

@@ -18,7 +18,7 @@ pub(crate) struct Report {
     version: &'static str,
     host: Summary,
     counts: Counts,
-    findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// What kind of host it is.
@@ -127,9 +127,10 @@ impl Report {
                 line(
                     out,
                     format_args!(
-                        "         worth: {} [{}]",
+                        "         worth: {} [{}: {}]",
                         finding.point.worth,
-                        finding.point.basis.word()
+                        finding.point.basis.word(),
+                        finding.point.source,
                     ),
                 );
             }
@@ -162,8 +163,8 @@ impl Report {
             line(
                 out,
                 format_args!(
-                    "A sysctl set this way lasts until the next start; to keep it, write `key = value` into\n\
-                     /etc/sysctl.d/60-sstp-gw.conf (to undo that: remove the line)."
+                    "A sysctl set this way lasts until the next start of the host; `sstp-tune apply POINT ...` sets it and\n\
+                     writes it into /etc/sysctl.d/60-sstp-gw.conf, `sstp-tune undo` restores both."
                 ),
             );
         }
@@ -222,30 +223,4 @@ fn line(out: &mut String, arguments: std::fmt::Arguments<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_without_any_file_gives_a_whole_report() {
-        let report = Report::of(&Host::of(&[]));
-        assert_eq!(report.findings.len(), checks::ALL.len());
-        assert!(report.table(true, false).lines().count() > checks::ALL.len());
-        let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
-        assert_eq!(json["schema_version"], 1);
-        assert_eq!(json["host"]["kernel"], serde_json::Value::Null);
-    }
-
-    #[test]
-    fn every_point_has_its_own_name_and_whole_sentences() {
-        let report = Report::of(&Host::of(&[]));
-        let mut names: Vec<&str> = report.findings.iter().map(|f| f.point.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), report.findings.len());
-        for finding in &report.findings {
-            assert!(finding.point.name.contains('.'), "{}", finding.point.name);
-            assert!(!finding.point.worth.is_empty());
-            assert!(!finding.point.should_be.is_empty());
-        }
-    }
-}
+mod tests;

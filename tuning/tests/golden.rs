@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 fn check(tree: &str, flags: &[&str]) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/trees")
-        .join(tree);
+        .join(format!("{tree}.txt"));
     Command::new(env!("CARGO_BIN_EXE_sstp-tune"))
         .arg("check")
         .arg("--root")
@@ -31,14 +31,14 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn tables() {
-    for tree in ["metal64", "container", "vm2"] {
+    for tree in ["metal64", "container", "vm2", "old61"] {
         insta::assert_snapshot!(format!("table_{tree}"), text(&check(tree, &[])));
     }
 }
 
 #[test]
 fn json() {
-    for tree in ["metal64", "container", "vm2"] {
+    for tree in ["metal64", "container", "vm2", "old61"] {
         insta::assert_snapshot!(format!("json_{tree}"), text(&check(tree, &["--json"])));
     }
 }

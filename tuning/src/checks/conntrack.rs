@@ -15,6 +15,7 @@ const TABLE: Point = Point {
     should_be: "262144 or more, and below 80 % used; absent where nothing is tracked",
     worth: "each flow inside a tunnel is an entry (about 320 bytes); a full table drops new flows of all clients",
     basis: Basis::Documented,
+    source: "Documentation/networking/nf_conntrack-sysctl.rst",
 };
 
 /// Size and use of the table.
@@ -46,10 +47,55 @@ pub(crate) fn table(host: &Host) -> Finding {
     }
 }
 
+const BUCKETS: Point = Point {
+    name: "conntrack.buckets",
+    should_be: "at least an eighth of nf_conntrack_max",
+    worth: "a look-up walks max / buckets entries when the table is full; the kernel's own default is 1 to 8",
+    basis: Basis::Documented,
+    source: "Documentation/networking/nf_conntrack-sysctl.rst, nf_conntrack_buckets",
+};
+
+const BUCKETS_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
+
+/// How long the chains of the table get.
+pub(crate) fn buckets(host: &Host) -> Finding {
+    let (max, buckets) = match (host.number(MAX), host.number(BUCKETS_PATH)) {
+        (Ok(max), Ok(buckets)) => (max, buckets),
+        (Err(Unread::Absent), Err(Unread::Absent)) => {
+            return BUCKETS.ok("not loaded: nothing is tracked");
+        }
+        (Err(why), _) => return BUCKETS.unread(MAX, why),
+        (_, Err(why)) => return BUCKETS.unread(BUCKETS_PATH, why),
+    };
+    let found = format!("{buckets} for {max}");
+    let want = max.div_ceil(4);
+    if buckets.saturating_mul(8) >= max {
+        return BUCKETS.ok(found);
+    }
+    BUCKETS.advice(found).by_sysctl(
+        "net.netfilter.nf_conntrack_buckets",
+        &want.to_string(),
+        &buckets.to_string(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::finding::State;
+
+    #[test]
+    fn long_chains_are_advice() {
+        let of = |max, buckets| buckets_of(max, buckets).state;
+        assert_eq!(of("262144", "65536"), State::Ok);
+        assert_eq!(of("1048576", "65536"), State::Advice);
+        assert_eq!(of("1048576", "many"), State::Unknown);
+        assert_eq!(buckets(&Host::of(&[])).state, State::Ok);
+    }
+
+    fn buckets_of(max: &str, count: &str) -> Finding {
+        buckets(&Host::of(&[(MAX, max), (BUCKETS_PATH, count)]))
+    }
 
     #[test]
     fn a_table_nearly_full_is_a_problem_whatever_its_size() {

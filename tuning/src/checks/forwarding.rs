@@ -13,6 +13,7 @@ const FORWARD4: Point = Point {
     should_be: "1",
     worth: "with 0 clients connect and reach the gateway's own addresses, but nothing behind it",
     basis: Basis::Documented,
+    source: "Documentation/networking/ip-sysctl.rst",
 };
 
 const FORWARD6: Point = Point {
@@ -21,6 +22,7 @@ const FORWARD6: Point = Point {
     worth: "with 0 IPv6 inside the tunnel ends at the gateway; with 1 the host stops accepting router \
             advertisements itself unless accept_ra is 2",
     basis: Basis::Documented,
+    source: "Documentation/networking/ip-sysctl.rst",
 };
 
 const REVERSE_PATH: Point = Point {
@@ -28,6 +30,7 @@ const REVERSE_PATH: Point = Point {
     should_be: "1 (2 where routes are asymmetric)",
     worth: "with 0 a neighbour on the outside network can send packets that claim a client's inside address",
     basis: Basis::Documented,
+    source: "Documentation/networking/ip-sysctl.rst; RFC 3704",
 };
 
 /// IPv4 from interface to interface.
@@ -62,10 +65,12 @@ pub(crate) fn reverse_path(host: &Host) -> Finding {
     };
     let default = host.number(RP_FILTER_DEFAULT).unwrap_or(0);
     match all.max(default) {
-        0 => REVERSE_PATH.advice("0: off for new interfaces").by(
-            "sysctl -w net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1",
-            "sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0",
-        ),
+        0 => REVERSE_PATH
+            .advice("0: off for new interfaces")
+            .by_sysctls(&[
+                ("net.ipv4.conf.all.rp_filter", "1", "0"),
+                ("net.ipv4.conf.default.rp_filter", "1", "0"),
+            ]),
         1 => REVERSE_PATH.ok("1: strict"),
         2 => REVERSE_PATH.ok("2: loose"),
         _ => REVERSE_PATH.unread(RP_FILTER_ALL, Unread::Garbage),

@@ -1,7 +1,7 @@
 //! The kernel's version: what of io_uring and TUN can be there at all.
 
 use crate::finding::{Basis, Finding, Point};
-use crate::host::Host;
+use crate::host::{Host, Unread};
 
 const PATH: &str = "/proc/sys/kernel/osrelease";
 
@@ -12,6 +12,7 @@ const VERSION: Point = Point {
             the shard waits for them; from 6.2 UDP in the tunnel crosses the TUN in superpackets (USO), 13 to 21 \
             times cheaper per byte than packet by packet",
     basis: Basis::Measured,
+    source: "bench/README.md, floor: tun/read and tun/write",
 };
 
 /// Which kernel this is.
@@ -21,10 +22,16 @@ pub(crate) fn version(host: &Host) -> Finding {
             Some(version) if version >= (6, 12) => VERSION.ok(release),
             Some(version) if version >= (6, 0) => VERSION.advice(release),
             Some(_) => VERSION.problem(release),
-            None => VERSION.unread(PATH, crate::host::Unread::Garbage),
+            None => VERSION.unread(PATH, Unread::Garbage),
         },
         Err(why) => VERSION.unread(PATH, why),
     }
+}
+
+/// Major and minor of the running kernel.
+pub(crate) fn release(host: &Host) -> Result<(u32, u32), (&'static str, Unread)> {
+    let release = host.word(PATH).map_err(|why| (PATH, why))?;
+    parse(&release).ok_or((PATH, Unread::Garbage))
 }
 
 /// Major and minor of `6.12.48+deb13-amd64`.

@@ -9,10 +9,20 @@ use crate::host::Host;
 pub(crate) mod clock;
 pub(crate) mod conntrack;
 pub(crate) mod cpu;
+mod cpus;
+pub(crate) mod ebpf;
 pub(crate) mod forwarding;
+pub(crate) mod idle;
+mod interfaces;
+pub(crate) mod irq;
 pub(crate) mod kernel;
+pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod nft;
+pub(crate) mod nic;
+pub(crate) mod offloads;
+pub(crate) mod outside;
 pub(crate) mod tcp;
 pub(crate) mod tls;
 pub(crate) mod tun;
@@ -21,26 +31,55 @@ pub(crate) mod uring;
 /// Every check, in the order of the report: what must be there first, then what makes it faster.
 pub(crate) const ALL: &[fn(&Host) -> Finding] = &[
     kernel::version,
+    uring::features,
     uring::allowed,
     uring::seccomp,
     tun::device,
+    tun::offload,
+    ebpf::steering,
+    ebpf::compiler,
+    outside::port,
+    keys::modes,
     forwarding::ipv4,
     forwarding::ipv6,
     forwarding::reverse_path,
     conntrack::table,
+    conntrack::buckets,
+    nft::flowtable,
     limits::open_files,
+    limits::locked_memory,
+    limits::host_files,
     tcp::accept_backlog,
+    tcp::syn_backlog,
     tcp::receive_buffer,
     tcp::send_buffer,
     tcp::unsent_low_water,
     tcp::congestion_control,
+    outside::mtu,
+    outside::mtu_probing,
+    nic::queues,
+    nic::receive_side_scaling,
+    nic::packet_steering,
+    nic::transmit_steering,
+    nic::numa,
+    irq::affinity,
+    offloads::offloads,
+    offloads::udp_gro_forwarding,
     cpu::aes,
     cpu::vector_aes,
     cpu::governor,
+    idle::states,
+    idle::smt,
+    idle::isolation,
     cpu::mitigations,
+    memory::huge_pages,
     memory::transparent_huge_pages,
     clock::source,
+    clock::sync,
+    clock::entropy,
     tls::kernel_tls,
+    tls::ciphers,
+    tls::rekey,
 ];
 
 /// Bytes in the unit a person would use.

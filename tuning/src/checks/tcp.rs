@@ -5,6 +5,8 @@ use crate::finding::{Basis, Finding, Point};
 use crate::host::{Host, Unread};
 
 const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
+const SYN_BACKLOG: &str = "/proc/sys/net/ipv4/tcp_max_syn_backlog";
+const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 const RMEM: &str = "/proc/sys/net/ipv4/tcp_rmem";
 const WMEM: &str = "/proc/sys/net/ipv4/tcp_wmem";
 const NOTSENT_LOWAT: &str = "/proc/sys/net/ipv4/tcp_notsent_lowat";
@@ -23,6 +25,15 @@ const ACCEPT: Point = Point {
     should_be: "4096 or more",
     worth: "it caps the accept queue; SYNs beyond it are dropped and come again after 1 s, 3 s, 7 s",
     basis: Basis::Documented,
+    source: "Documentation/networking/ip-sysctl.rst; RFC 6298 for the repeats",
+};
+
+const SYN: Point = Point {
+    name: "tcp.syn_backlog",
+    should_be: "4096 or more, and SYN cookies on",
+    worth: "beyond it SYNs are answered by cookies, which lose the options that make TCP fast on long paths, or are lost",
+    basis: Basis::Documented,
+    source: "Documentation/networking/ip-sysctl.rst, tcp_max_syn_backlog and tcp_syncookies",
 };
 
 const RECEIVE: Point = Point {
@@ -30,6 +41,7 @@ const RECEIVE: Point = Point {
     should_be: "16 MiB or more as the third value of tcp_rmem",
     worth: "an upload is no faster than about half this buffer for each round trip: 6 MiB at 100 ms is 250 Mbit/s",
     basis: Basis::Arithmetic,
+    source: "bandwidth × round trip; Documentation/networking/ip-sysctl.rst",
 };
 
 const SEND: Point = Point {
@@ -37,6 +49,7 @@ const SEND: Point = Point {
     should_be: "16 MiB or more as the third value of tcp_wmem",
     worth: "a download is no faster than this buffer for each round trip: 4 MiB at 100 ms is 335 Mbit/s",
     basis: Basis::Arithmetic,
+    source: "bandwidth × round trip; Documentation/networking/ip-sysctl.rst",
 };
 
 const UNSENT: Point = Point {
@@ -45,6 +58,7 @@ const UNSENT: Point = Point {
     worth: "unsent bytes wait in the kernel, where they can neither be dropped nor overtaken: 4 MiB at 10 Mbit/s \
             are 3.4 s of delay for everything in the tunnel",
     basis: Basis::Arithmetic,
+    source: "bytes / rate; Documentation/networking/ip-sysctl.rst",
 };
 
 const CONTROL: Point = Point {
@@ -52,6 +66,7 @@ const CONTROL: Point = Point {
     should_be: "cubic, or bbr together with the fq qdisc",
     worth: "bbr without fq paces by timers in the kernel: 295 against 154 ms of CPU for each GB on one core",
     basis: Basis::Measured,
+    source: "64 KB sends over loopback on one core, Linux 6.18",
 };
 
 /// How many connections may wait for `accept`.
@@ -64,6 +79,26 @@ pub(crate) fn accept_backlog(host: &Host) -> Finding {
             &value.to_string(),
         ),
         Err(why) => ACCEPT.unread(SOMAXCONN, why),
+    }
+}
+
+/// How many connections may be half open.
+pub(crate) fn syn_backlog(host: &Host) -> Finding {
+    let cookies = match host.number(SYN_COOKIES) {
+        Ok(0) => ", no SYN cookies",
+        _ => "",
+    };
+    match host.number(SYN_BACKLOG) {
+        Ok(value) if value >= BACKLOG && cookies.is_empty() => SYN.ok(value.to_string()),
+        Ok(value) => {
+            let (want, was) = (BACKLOG.max(value).to_string(), value.to_string());
+            let mut all = vec![("net.ipv4.tcp_max_syn_backlog", want.as_str(), was.as_str())];
+            if !cookies.is_empty() {
+                all.push(("net.ipv4.tcp_syncookies", "1", "0"));
+            }
+            SYN.advice(format!("{value}{cookies}")).by_sysctls(&all)
+        }
+        Err(why) => SYN.unread(SYN_BACKLOG, why),
     }
 }
 
