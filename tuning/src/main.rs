@@ -3,9 +3,9 @@
 //! `check` reads `/proc`, `/sys` and `/dev` below a root directory and prints one finding for each
 //! point: what was found, what it should be, what that is worth, and the commands that set it and
 //! that undo the setting. It changes nothing, needs no rights (what it may not read it reports as
-//! unknown), and opens no connection.
+//! unknown), and opens no connection. `apply` sets what the operator names, `undo` restores.
 //!
-//! Path of a run: flags → [`host::Host`] → every function of [`checks::ALL`] → [`report`].
+//! Path of a run: flags → [`host::Host`] → every function of [`checks::ALL`] → [`report`] | [`apply`].
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod apply;
 mod checks;
 mod finding;
 mod host;
 mod recorded;
 mod report;
 
+use crate::apply::{Disk, Ending};
 use crate::finding::State;
 use crate::host::Host;
 use crate::recorded::Recorded;
@@ -61,6 +63,39 @@ enum Command {
     /// For whoever helps from afar. It has the contents of the files that the points are about, which
     /// are settings and counters of this host, and the gateway's configuration; no key and no password.
     Record,
+    /// Set what the named points advise, and keep the way back; without a name, list what can be chosen.
+    ///
+    /// Writes /etc/sysctl.d/60-sstp-gw.conf, a drop-in of the unit sstp-gw.service, /etc/tmpfiles.d/60-sstp-gw.conf
+    /// and the values that run now. What was there is kept in /var/lib/sstp-tune/journal first.
+    ///
+    /// Exit code: 0 if all that was asked for is done, 1 if a part is not, 2 for a usage error.
+    Apply {
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Change the host below this directory instead of this one.
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// Points by their names, as `check` prints them.
+        #[arg(value_name = "POINT")]
+        points: Vec<String>,
+    },
+    /// Restore everything that `apply` changed, files and running values.
+    ///
+    /// What somebody else changed since is left alone and named.
+    ///
+    /// Exit code: 0 if everything is as it was, 1 if something was left or could not be restored.
+    Undo {
+        /// Say what would be restored, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Restore also what somebody else changed since.
+        #[arg(long)]
+        force: bool,
+        /// Restore the host below this directory instead of this one.
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,6 +111,42 @@ fn main() -> ExitCode {
             let _ = Report::of(&host);
             print(&host.log().text());
             ExitCode::SUCCESS
+        }
+        Command::Apply {
+            dry_run,
+            root,
+            points,
+        } => {
+            let findings = Report::of(&Host::below(root.clone())).findings;
+            if points.is_empty() {
+                print(&apply::choices(&findings));
+                return ExitCode::SUCCESS;
+            }
+            let disk = Disk::below(root);
+            ended(apply::apply(&disk, &findings, &points, dry_run))
+        }
+        Command::Undo {
+            dry_run,
+            force,
+            root,
+        } => ended(apply::undo(&Disk::below(root), dry_run, force)),
+    }
+}
+
+/// Prints how a change went; its exit code.
+fn ended(result: Result<(String, Ending), String>) -> ExitCode {
+    match result {
+        Ok((text, Ending::Done)) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Ok((text, Ending::InPart)) => {
+            print(&text);
+            ExitCode::from(1)
+        }
+        Err(why) => {
+            eprintln!("sstp-tune: {why}");
+            ExitCode::from(2)
         }
     }
 }
