@@ -135,7 +135,7 @@ TOML
     done
     ip netns exec gw $SSTP_GW run --config gateway.toml >gateway.log 2>&1 &
     gateway_pid=$!
-    within 20 listening || { fail gateway "does not listen: $(tail -n 3 gateway.log)"; exit; }
+    within 60 listening || { fail gateway "does not listen: $(tail -n 3 gateway.log)"; exit; }
 }
 
 stop_gateway() {

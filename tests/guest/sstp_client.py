@@ -95,10 +95,17 @@ class Wire:
                     wrong("nothing came for a minute")
                 self.fill(1)
 
-    def key_update(self):
-        """A KeyUpdate that asks for one in return; it goes out with what is written next."""
-        if self.libssl.SSL_key_update(self.pointer, 1) != 1:
+    def key_update(self, ask=True):
+        """A KeyUpdate that asks for one in return, or not; it goes out with what is written next."""
+        if self.libssl.SSL_key_update(self.pointer, int(ask)) != 1:
             wrong("no KeyUpdate with this version")
+
+    def key_updates(self, count):
+        """So many of them with nothing in between, all at once."""
+        for _ in range(count):
+            self.key_update()
+            self.tls.do_handshake()
+        self.flush()
 
 
 class Client:
@@ -222,9 +229,10 @@ class Client:
             self.stream += data
             return True
 
-    def transfer(self, total):
+    def transfer(self, total, writes_a_key=None):
         """So many bytes there and back, in writes that know nothing of packets. Each packet must come back
-        as it was and in its turn; one that the gateway's queue had no room for is sent again."""
+        as it was and in its turn; one that the gateway's queue had no room for is sent again. Keys change
+        after so many writes, by turns of both ends and of this one alone."""
         header = bytearray(struct.pack("!BBHHHBBH", 0x45, 0, PACKET, 0, 0, 64, 253, 0))
         header += self.address + bytes([198, 18, 0, 2])
         words = sum(struct.unpack("!10H", header))
@@ -236,7 +244,7 @@ class Client:
         block = chance.randbytes(1 << 20)
         payload = PACKET - 20
         count = -(-total // payload)
-        sent = got = dropped = silences = 0
+        sent = got = dropped = silences = writes = 0
         waiting, lost, doubtful = {}, [], set()
         while got < count:
             pending = b""
@@ -248,6 +256,9 @@ class Client:
                 pending += header + waiting[number]
             while pending:
                 cut = chance.choice((1, 100, 1400, 5000, 16384))
+                writes += 1
+                if writes_a_key and writes % writes_a_key == 0:
+                    self.wire.key_update(ask=writes // writes_a_key % 2)
                 self.send(pending[:cut])
                 pending = pending[cut:]
             self.take()
@@ -276,6 +287,8 @@ class Client:
                 doubtful.update(waiting)
                 waiting.clear()
         again = f", {dropped} packets sent again" if dropped else ""
+        if writes_a_key:
+            again += f", {writes // writes_a_key} KeyUpdates between"
         return f"{total} bytes each way{again}"
 
     def echo(self):
@@ -319,7 +332,9 @@ elif args.end == "keyupdate":
     for _ in range(3):
         client.wire.key_update()
         client.echo()
-    said += ", three KeyUpdates, " + client.transfer(args.bytes)
+    client.wire.key_updates(20)
+    client.echo()
+    said += ", 3 KeyUpdates, 20 in a row, " + client.transfer(args.bytes, writes_a_key=10)
     client.wire.until(client.wire.tls.unwrap)
 elif args.end == "keyupdate_refused":
     client.wire.key_update()

@@ -7,7 +7,13 @@
 //!
 //! ```text
 //! Idle ─ poll ─▶ Armed ─▶ Ready ─ recvmsg ─▶ Told ─ next turn ─▶ Idle
+//!                           ▲                                    │
+//!                           └─ the kernel opens TLS ─────────────┘
 //! ```
+//!
+//! Where the kernel opens TLS it is read until nothing is left, and polled only then: a `KeyUpdate` that it
+//! opened right behind data waits in it for the next recvmsg, and until the new keys are there
+//! (Linux 6.14 on) poll does not call the connection readable, whatever waits.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -55,13 +61,17 @@ impl Polled {
         Some(vec![0; self.buffer_len].into_boxed_slice())
     }
 
+    pub(super) fn push_ready(&mut self, id: ConnectionId) {
+        self.ready.push(id);
+    }
+
     pub(super) fn give_buffer(&mut self, buffer: Box<[u8]>) {
         if buffer.len() == self.buffer_len {
             self.buffers.push(buffer);
         }
     }
 
-    /// Whether connections wait to be read, for want of buffers in the last turn.
+    /// Whether connections wait to be read that no poll need tell of.
     pub(super) fn is_behind(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -90,6 +100,7 @@ impl Uring {
         live.tls_attached = true;
         ktls::install(live.socket.as_fd(), direction, keys).map_err(number)?;
         live.kernel_seals |= direction == Direction::Tx;
+        live.kernel_opens |= direction == Direction::Rx;
         Ok(())
     }
 
@@ -139,7 +150,7 @@ impl Uring {
         }
         connection.receive = Receive::Ready;
         if let Some(polled) = &mut self.polled {
-            polled.ready.push(id);
+            polled.push_ready(id);
         }
     }
 
@@ -183,6 +194,7 @@ impl Uring {
         }
         ready.drain(..done);
         if let Some(polled) = &mut self.polled {
+            ready.append(&mut polled.ready);
             polled.ready = ready;
         }
     }
@@ -196,7 +208,7 @@ impl Uring {
             return Some(buffer);
         }
         if !live.receive_wanted {
-            // Paused meanwhile: the next poll finds it readable as before.
+            // Paused meanwhile: it is found as it was when it is resumed.
             live.receive = Receive::Idle;
             return Some(buffer);
         }
@@ -217,6 +229,7 @@ impl Uring {
             return Some(buffer);
         }
         live.receive = Receive::Told;
+        live.may_hold_more = live.kernel_opens;
         if let Some(polled) = &mut self.polled {
             polled.told.push(id);
         }
@@ -245,6 +258,7 @@ impl Uring {
         };
         if matches!(errno, libc::EAGAIN | libc::EINTR) {
             live.receive = Receive::Idle;
+            live.may_hold_more &= errno != libc::EAGAIN;
             self.settle(id);
             return;
         }

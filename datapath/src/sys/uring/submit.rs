@@ -148,6 +148,12 @@ impl Uring {
                 connection.receive = Receive::Cancelling;
                 self.cancel(receive_op);
             }
+            Receive::Idle if wanted && connection.may_hold_more => {
+                connection.receive = Receive::Ready;
+                if let Some(polled) = &mut self.polled {
+                    polled.push_ready(id);
+                }
+            }
             Receive::Idle if wanted && connection.connect.is_none() && self.polled.is_some() => {
                 connection.receive = Receive::Armed;
                 let fd = Fd(connection.socket.as_raw_fd());

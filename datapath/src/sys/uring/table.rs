@@ -121,6 +121,10 @@ pub(super) struct Connection {
     pub(super) tls_attached: bool,
     /// The kernel seals what is sent.
     pub(super) kernel_seals: bool,
+    /// The kernel opens what is received.
+    pub(super) kernel_opens: bool,
+    /// The kernel may have opened more than was read, which a poll need not tell.
+    pub(super) may_hold_more: bool,
 }
 
 impl Connection {
@@ -137,6 +141,8 @@ impl Connection {
             reset: false,
             tls_attached: false,
             kernel_seals: false,
+            kernel_opens: false,
+            may_hold_more: false,
         }
     }
 
