@@ -6,8 +6,8 @@
 //!
 //! One client: [`flags`] → [`connect`] (trust, address, shard) → [`client`] (the owner) with
 //! [`ping`] inside the tunnel → [`report`]. Thousands: [`fleet`], whose packets carry
-//! [`payload`] and may go to [`reflect`]. What a run left is [`saved`], read by [`compare`] and made
-//! a page of by [`html`].
+//! [`payload`] and may go to [`reflect`]. TCP inside a tunnel is [`stack`]. What a run left is
+//! [`saved`], read by [`compare`] and made a page of by [`html`].
 //!
 //! Exit codes: 0 it did what was asked, 1 it failed, 2 usage, 99 a threshold is broken, 130
 //! interrupted.
@@ -33,6 +33,7 @@ mod reflect;
 mod report;
 mod saved;
 mod settings;
+mod stack;
 mod trust;
 mod tun;
 mod units;
