@@ -6,7 +6,7 @@
 //!
 //! One client: [`flags`] → [`connect`] (trust, address, shard) → [`client`] (the owner) with
 //! [`ping`] inside the tunnel → [`report`]. Thousands: [`fleet`], whose packets carry
-//! [`payload`] and may go to [`reflect`].
+//! [`payload`] and may go to [`reflect`]. TCP inside a tunnel is [`stack`].
 //!
 //! Exit codes: 0 it did what was asked, 1 it failed, 2 usage, 99 a threshold is broken, 130
 //! interrupted.
@@ -26,6 +26,7 @@ mod ping;
 mod reflect;
 mod report;
 mod settings;
+mod stack;
 mod trust;
 mod tun;
 
