@@ -20,6 +20,8 @@
     )
 )]
 
+pub mod proxy;
+
 use std::io::Write as _;
 
 /// Bytes of the longest head, blank line included.

@@ -22,8 +22,12 @@ use datapath::time::{Duration, Instant};
 use crate::icmp::{self, Echo, Kind};
 use crate::ping::{self, Answer, Arrival, Pinger, Tally};
 
-/// The second network protocol may open a moment after the first.
-const SECOND_PROTOCOL_WAIT: Duration = Duration::from_secs(1);
+/// IPv4 may open so long after IPv6: a server that takes its addresses from DHCP asks for one, and may
+/// first try whether somebody has it (SoftEther needs two seconds).
+const IPV4_WAIT: Duration = Duration::from_secs(5);
+
+/// IPv6 needs no address, so it comes soon after IPv4 or not at all.
+const IPV6_WAIT: Duration = Duration::from_secs(1);
 
 /// Servers need not answer an LCP echo at once, and some never do.
 const ECHO_WAIT: Duration = Duration::from_secs(1);
@@ -168,13 +172,13 @@ impl Client {
         if self.begun {
             return;
         }
-        let link = &self.plan.settings.link;
-        let addresses = self.outcome.addresses;
-        let waits =
-            (link.ipv4 && addresses.ipv4.is_none()) || (link.ipv6 && addresses.ipv6_ids.is_none());
-        if waits && now < since + SECOND_PROTOCOL_WAIT {
+        if self
+            .second_protocol_wait()
+            .is_some_and(|wait| now < since + wait)
+        {
             return;
         }
+        let addresses = self.outcome.addresses;
         self.begun = true;
         if let Some(up) = &self.outcome.up {
             let up = Up {
@@ -205,6 +209,19 @@ impl Client {
                 self.outcome.no_ping = Some(why.clone());
                 self.notices.push(Notice::NoPing(why));
             }
+        }
+    }
+
+    /// How long the network protocol that is not open yet may still take; `None` if all are open.
+    fn second_protocol_wait(&self) -> Option<Duration> {
+        let link = &self.plan.settings.link;
+        let addresses = self.outcome.addresses;
+        if link.ipv4 && addresses.ipv4.is_none() {
+            Some(IPV4_WAIT)
+        } else if link.ipv6 && addresses.ipv6_ids.is_none() {
+            Some(IPV6_WAIT)
+        } else {
+            None
         }
     }
 
@@ -329,7 +346,10 @@ impl Owner for Client {
             Stage::Up { since } => {
                 let pings = match &self.pinger {
                     Some(pinger) => pinger.next_timeout(),
-                    None => (!self.begun).then(|| since + SECOND_PROTOCOL_WAIT),
+                    None => (!self.begun)
+                        .then(|| self.second_protocol_wait())
+                        .flatten()
+                        .map(|wait| since + wait),
                 };
                 // What has passed was seen by the last poll; to ask for it again would never end.
                 let hold = since + self.plan.hold;
@@ -417,6 +437,7 @@ mod tests {
             tls: Arc::new(tls),
             server_name: "vpn.example".try_into().unwrap(),
             host: String::new(),
+            proxy: None,
             timing: Timing::default(),
             link: Arc::default(),
             limits: Limits::default(),

@@ -1,5 +1,6 @@
 //! Why a session failed, in words that a person can act on, and in one word for a machine.
 
+use datapath::http;
 use datapath::session::event::{EndReason, Ended, Milestone};
 use datapath::tls::CertificateFault;
 use serde::Serialize;
@@ -38,6 +39,9 @@ pub(crate) fn failure(ended: &Ended, host: &str) -> Failure {
     let detail = ended.detail.as_deref();
     if ended.reason == EndReason::CertificateRefused {
         return certificate(detail, host);
+    }
+    if ended.reason == EndReason::ProxyFailed {
+        return proxy(detail.unwrap_or_default(), host);
     }
     let (text, hint) = words(ended.reason, host);
     // A server that finds no method in common ends the link before authentication has begun.
@@ -100,6 +104,7 @@ const fn says_when(reason: EndReason) -> bool {
     matches!(
         reason,
         EndReason::ConnectFailed
+            | EndReason::ProxyFailed
             | EndReason::TlsFailed
             | EndReason::HttpRefused
             | EndReason::AuthenticationFailed
@@ -146,6 +151,48 @@ fn words(reason: EndReason, host: &str) -> (String, Option<&'static str>) {
         other => (other.name().to_owned(), None),
     };
     (text, hint)
+}
+
+/// Why the HTTP proxy did not let us through. The session tells it in the words of
+/// [`http::proxy::Error`].
+fn proxy(detail: &str, host: &str) -> Failure {
+    use http::proxy::Error;
+
+    let is = |error: Error| detail == error.to_string();
+    let begins = |text: &str| detail.starts_with(text);
+    let (class, hint) = if is(Error::Credentials) {
+        (
+            "proxy-credentials",
+            "Give them as --proxy http://USER:PASSWORD@HOST:PORT, or the password by \
+             --proxy-password-file.",
+        )
+    } else if is(Error::Method) {
+        (
+            "proxy-credentials",
+            "Ask the proxy's operator for a login by Basic, or for a way without one.",
+        )
+    } else if begins("its rules") {
+        (
+            "proxy-refused",
+            "Proxies often allow CONNECT to port 443 only; ask the proxy's operator.",
+        )
+    } else if begins("it cannot reach") {
+        (
+            "proxy-unreachable",
+            "Is the server's name right, and is it running? The proxy looks the name up, not this host.",
+        )
+    } else {
+        (
+            "proxy-failed",
+            "Is that the address and port of an HTTP proxy?",
+        )
+    };
+    Failure {
+        class,
+        phase: "proxy",
+        text: format!("the proxy opened no connection to {host}: {detail}"),
+        hint: Some(hint),
+    }
 }
 
 /// What is wrong with the server's certificate. The session tells it in the words of

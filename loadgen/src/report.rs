@@ -25,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) ok: bool,
     server: String,
     address: SocketAddr,
+    /// The HTTP proxy in between, whose the address then is.
+    proxy: Option<String>,
     user: String,
     session: Option<Session>,
     phases: Vec<Phase>,
@@ -100,7 +102,9 @@ pub(crate) struct Subject<'a> {
     pub(crate) server: &'a Server,
     /// The name its certificate is verified for.
     pub(crate) name: &'a str,
+    /// Where the connection goes: the server, or the proxy.
     pub(crate) address: SocketAddr,
+    pub(crate) proxy: Option<&'a Server>,
     pub(crate) user: &'a str,
     pub(crate) trust: &'a Trust,
 }
@@ -123,6 +127,9 @@ impl Report {
             ok: failure.is_none() && !unanswered,
             server: format!("{}:{}", subject.server.host, subject.server.port),
             address: subject.address,
+            proxy: subject
+                .proxy
+                .map(|proxy| format!("{}:{}", proxy.host, proxy.port)),
             user: subject.user.to_owned(),
             session: outcome
                 .up
@@ -274,11 +281,16 @@ pub(crate) fn begin(subject: &Subject<'_>) -> String {
     let Subject {
         server,
         address,
+        proxy,
         user,
         trust,
         ..
     } = subject;
-    let mut text = format!("connecting to {} ({address}) as {user}\n", server.host);
+    let way = match proxy {
+        Some(proxy) => format!("by the proxy {} ({address})", proxy.host),
+        None => format!("({address})"),
+    };
+    let mut text = format!("connecting to {} {way} as {user}\n", server.host);
     if **trust == Trust::Anybody {
         text +=
             "  the certificate is NOT verified: anyone on the way can read and change everything\n";

@@ -64,6 +64,7 @@ impl Template {
             tls: Arc::new(tls),
             server_name,
             host: host_header(name),
+            proxy: None,
             timing: Timing::default(),
             link: Arc::new(link.clone()),
             limits: Limits {

@@ -39,6 +39,7 @@ pub(super) fn settings() -> io::Result<Arc<ClientSettings>> {
         tls: Arc::new(tls),
         server_name,
         host: "bench.example".to_owned(),
+        proxy: None,
         timing: Timing::default(),
         link: Arc::new(AuthenticateeConfig {
             user: USER.as_bytes().to_vec(),

@@ -93,7 +93,7 @@ impl Session {
         let (stage, mut cx) = self.split(now, edge);
         match stage {
             Stage::Tunnel(tunnel) => tunnel.send_packet(packet, &mut cx),
-            Stage::Handshake(_) | Stage::Request | Stage::Closing(_) => {
+            Stage::Proxy(_) | Stage::Handshake(_) | Stage::Request | Stage::Closing(_) => {
                 cx.edge.dropped(DropReason::NotUp);
             }
         }
@@ -112,7 +112,7 @@ impl Session {
         let (stage, mut cx) = self.split(now, edge);
         match stage {
             Stage::Tunnel(tunnel) => tunnel.send_superpacket(gso, packet, &mut cx),
-            Stage::Handshake(_) | Stage::Request | Stage::Closing(_) => {
+            Stage::Proxy(_) | Stage::Handshake(_) | Stage::Request | Stage::Closing(_) => {
                 cx.edge.dropped(DropReason::NotUp);
             }
         }

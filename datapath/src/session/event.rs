@@ -209,6 +209,8 @@ end_reasons! {
     PeerLost = "peer-lost",
     /// The connection could not be opened (client role).
     ConnectFailed = "connect-failed",
+    /// The HTTP proxy in between did not let us through (client role).
+    ProxyFailed = "proxy-failed",
     /// TLS failed.
     TlsFailed = "tls-failed",
     /// The kernel, which was to seal or open the session's records, could not; the detail says why.

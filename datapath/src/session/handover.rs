@@ -164,7 +164,7 @@ impl Session {
         match &self.stage {
             Stage::Handshake(_) | Stage::Request => is_quiet,
             Stage::Tunnel(tunnel) => is_quiet && !tunnel.asked && tunnel.policy.is_none(),
-            Stage::Closing(_) => false,
+            Stage::Proxy(_) | Stage::Closing(_) => false,
         }
     }
 }

@@ -47,6 +47,8 @@ mod handover;
 
 mod kernel_tls;
 
+mod proxy;
+
 mod outside;
 
 use std::net::SocketAddr;
@@ -64,6 +66,7 @@ use self::policy::{Answer, Policy, Question};
 use self::queue::Shed;
 use self::transmit::BufferSource;
 use self::tunnel::Tunnel;
+use crate::http;
 use crate::io::{Loss, SendBuffer};
 use crate::ip::checksum::{self, CopyAndSum};
 use crate::output::Entropy;
@@ -137,6 +140,8 @@ impl Role {
 /// How far a session has come.
 #[derive(Debug)]
 enum Stage {
+    /// Client role: an HTTP proxy is asked to let it through first.
+    Proxy(Box<tls::Handshake>),
     Handshake(Box<tls::Handshake>),
     Request,
     Tunnel(Box<Tunnel>),
@@ -299,9 +304,15 @@ impl Session {
     }
 
     fn new(now: Instant, role: Role, peer: SocketAddr, handshake: tls::Handshake) -> Self {
+        let handshake = Box::new(handshake);
+        let has_proxy = matches!(&role, Role::Client(settings) if settings.proxy.is_some());
         let mut session = Self {
             peer,
-            stage: Stage::Handshake(Box::new(handshake)),
+            stage: if has_proxy {
+                Stage::Proxy(handshake)
+            } else {
+                Stage::Handshake(handshake)
+            },
             outside: Outside::default(),
             ledger: Ledger {
                 last_traffic: now,
@@ -343,9 +354,12 @@ impl Session {
         (&mut self.stage, context)
     }
 
-    /// The connection stands (client role): the first flight of TLS goes out.
+    /// The connection stands (client role): the first flight of TLS goes out, or the request to the proxy.
     pub fn connected<E: Edge>(&mut self, now: Instant, edge: &mut E) {
         self.ledger.milestones.pass(Milestone::Tcp, now);
+        if self.is_at_proxy() {
+            return self.ask_proxy(now, edge);
+        }
         self.receive(now, &mut [], edge);
     }
 
@@ -361,6 +375,9 @@ impl Session {
             Loss::Reset | Loss::Os(_) => EndReason::ConnectionReset,
             Loss::TimedOut => EndReason::PeerLost,
         };
+        if self.is_at_proxy() {
+            self.note_proxy_failed(http::proxy::Error::Closed);
+        }
         self.ledger.note_end(reason, None);
         self.ledger.tell_end(edge);
         self.deadlines.clear_all();
@@ -414,7 +431,9 @@ impl Session {
                 context.deadlines.set(Timer::Drain, now + drain);
                 tunnel.terminate(&mut context)
             }
-            Stage::Handshake(_) | Stage::Request | Stage::Closing(_) => Flow::Close,
+            Stage::Proxy(_) | Stage::Handshake(_) | Stage::Request | Stage::Closing(_) => {
+                Flow::Close
+            }
         };
         self.follow(flow, now, edge);
     }
@@ -429,6 +448,9 @@ impl Session {
         while let Some(timer) = self.deadlines.take_expired(now) {
             match timer {
                 Timer::Stage | Timer::Setup => {
+                    if self.is_at_proxy() {
+                        self.note_proxy_failed(http::proxy::Error::TimedOut);
+                    }
                     let last = self.ledger.milestones.last();
                     let detail = format!("nothing followed {last:?}");
                     self.ledger.note_end(EndReason::SetupTimeout, Some(detail));
@@ -473,7 +495,7 @@ impl Session {
     pub fn next_timeout(&self) -> Option<Instant> {
         let layers = match &self.stage {
             Stage::Tunnel(tunnel) => tunnel.next_timeout(),
-            Stage::Handshake(_) | Stage::Request | Stage::Closing(_) => None,
+            Stage::Proxy(_) | Stage::Handshake(_) | Stage::Request | Stage::Closing(_) => None,
         };
         [self.deadlines.next(), layers].into_iter().flatten().min()
     }
@@ -593,10 +615,10 @@ impl Session {
         self.ledger.was_up && matches!(self.stage, Stage::Tunnel(_))
     }
 
-    /// Whether the TLS handshake is still under way.
+    /// Whether the TLS handshake is still under way, or before us.
     #[must_use]
     pub const fn is_shaking_hands(&self) -> bool {
-        matches!(self.stage, Stage::Handshake(_))
+        matches!(self.stage, Stage::Proxy(_) | Stage::Handshake(_))
     }
 
     /// What the session carried so far.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls_pki_types::ServerName;
 
 use super::codel::Parameters as QueueLimits;
-use crate::http::ProbeAnswer;
+use crate::http::{self, ProbeAnswer};
 use crate::ppp::link::{AuthenticateeConfig, AuthenticatorConfig};
 use crate::sstp;
 use crate::sstp::binding::HashBitmask;
@@ -79,6 +79,8 @@ pub struct ClientSettings {
     pub server_name: ServerName<'static>,
     /// The `Host` header.
     pub host: String,
+    /// What to ask for first, where the connection goes to an HTTP proxy.
+    pub proxy: Option<Arc<http::proxy::Connect>>,
     /// Timers of the call.
     pub timing: sstp::Timing,
     /// User, password, methods and timers of the link.

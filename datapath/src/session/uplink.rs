@@ -27,6 +27,7 @@ impl Session {
     /// Takes what the connection received; the bytes are changed in place.
     pub fn receive<E: Edge>(&mut self, now: Instant, bytes: &mut [u8], edge: &mut E) {
         let flow = match self.stage {
+            Stage::Proxy(_) => self.receive_proxy(now, bytes, edge),
             Stage::Handshake(_) => self.receive_handshake(now, bytes, edge),
             Stage::Request | Stage::Tunnel(_) => self.receive_records(now, bytes, edge),
             Stage::Closing(_) => Flow::Continue,
@@ -34,7 +35,12 @@ impl Session {
         self.follow(flow, now, edge);
     }
 
-    fn receive_handshake<E: Edge>(&mut self, now: Instant, bytes: &[u8], edge: &mut E) -> Flow {
+    pub(super) fn receive_handshake<E: Edge>(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        edge: &mut E,
+    ) -> Flow {
         let (stage, context) = self.split(now, edge);
         let Stage::Handshake(handshake) = stage else {
             return Flow::Continue;
@@ -42,7 +48,8 @@ impl Session {
         match handshake.handle_bytes(bytes, &mut context.outside.flight) {
             Ok(tls::Progress::Pending) => {
                 // It has an answer: the hello was whole.
-                if !context.outside.flight.is_empty()
+                if let Role::Server(_) = context.role
+                    && !context.outside.flight.is_empty()
                     && let Some(begun) = context.ledger.milestones.at(Milestone::Begun)
                 {
                     let at = begun + context.role.limits().handshake;
@@ -174,7 +181,7 @@ impl Session {
         match self.stage {
             Stage::Request => self.receive_head(now, plaintext, edge),
             Stage::Tunnel(_) => self.receive_sstp(now, plaintext, edge),
-            Stage::Handshake(_) | Stage::Closing(_) => Flow::Continue,
+            Stage::Proxy(_) | Stage::Handshake(_) | Stage::Closing(_) => Flow::Continue,
         }
     }
 

@@ -76,6 +76,7 @@ pub fn client_settings_with(
         tls,
         server_name: ServerName::try_from("vpn.example.com").expect("a DNS name"),
         host: "vpn.example.com".to_owned(),
+        proxy: None,
         timing: sstp::Timing::default(),
         link: Arc::new(AuthenticateeConfig {
             user: user.as_bytes().to_vec(),

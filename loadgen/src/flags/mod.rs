@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::connect::proxy;
+
 mod fleet;
 
 mod output;
@@ -101,6 +103,16 @@ pub(crate) struct Connect {
 
     #[command(flatten)]
     pub(crate) access: Access,
+
+    /// Go through this HTTP proxy, by CONNECT: http://[USER[:PASSWORD]@]HOST[:PORT], with %xx for what a
+    /// URL cannot have. The proxy looks the server's name up. `env` takes the proxy from HTTPS_PROXY or
+    /// ALL_PROXY, but for what NO_PROXY names.
+    #[arg(long, value_name = "URL|env")]
+    pub(crate) proxy: Option<proxy::Choice>,
+
+    /// Read the proxy's password from the first line of this file.
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    pub(crate) proxy_password_file: Option<PathBuf>,
 
     /// Connect from this address of this host.
     #[arg(long, value_name = "ADDR")]
@@ -269,10 +281,9 @@ pub(crate) struct Server {
     pub(crate) port: u16,
 }
 
-impl std::str::FromStr for Server {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
+impl Server {
+    /// A server as written, at `default_port` unless another is written.
+    pub(crate) fn with_port(text: &str, default_port: u16) -> Result<Self, String> {
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or("the bracket is not closed")?;
             match rest.strip_prefix(':') {
@@ -296,12 +307,20 @@ impl std::str::FromStr for Server {
                 Ok(0) | Err(_) => return Err(format!("{port:?} is no port")),
                 Ok(port) => port,
             },
-            None => 443,
+            None => default_port,
         };
         Ok(Self {
             host: host.to_owned(),
             port,
         })
+    }
+}
+
+impl std::str::FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::with_port(text, 443)
     }
 }
 

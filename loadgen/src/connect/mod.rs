@@ -1,5 +1,7 @@
 //! `loadgen connect`: one session, from the flags to the exit code.
 
+pub(crate) mod proxy;
+
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
@@ -23,6 +25,8 @@ use crate::report::{self, Report, Subject};
 use crate::settings::{self, Stop, Template};
 use crate::trust::Trust;
 use crate::tun;
+
+use self::proxy::Proxy;
 
 /// Room for one connection and its turns.
 const RING_ENTRIES: u32 = 64;
@@ -49,14 +53,20 @@ fn try_run(flags: &Connect) -> Result<bool, Stop> {
     let trust = Trust::of(&flags.access);
     let mut template = Template::new(&flags.access, &flags.server, &trust)?;
     template.settings.limits.record_per_packet = flags.record_per_packet;
+    let proxy = way(flags)?;
+    template.settings.proxy = proxy
+        .as_ref()
+        .map(|proxy| Arc::new(proxy.connect(&flags.server)));
     let settings = template.for_user(&flags.user);
-    let addresses = addresses(&flags.server, flags.source)?;
+    let proxy = proxy.as_ref().map(|proxy| &proxy.server);
+    let addresses = addresses(proxy.unwrap_or(&flags.server), flags.source)?;
     let last = addresses.len().saturating_sub(1);
     for (index, &address) in addresses.iter().enumerate() {
         let subject = Subject {
             server: &flags.server,
             name: settings::name(&flags.access, &flags.server),
             address,
+            proxy,
             user: &flags.user,
             trust: &trust,
         };
@@ -87,6 +97,21 @@ fn try_run(flags: &Connect) -> Result<bool, Stop> {
         "{} has no address",
         flags.server.host
     )))
+}
+
+/// The proxy to go through, if any.
+fn way(flags: &Connect) -> Result<Option<Proxy>, Stop> {
+    let Some(choice) = &flags.proxy else {
+        return Ok(None);
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut proxy = choice
+        .resolve(&flags.server, variable)
+        .map_err(Stop::Usage)?;
+    if let (Some(proxy), Some(path)) = (&mut proxy, &flags.proxy_password_file) {
+        proxy.read_password(path)?;
+    }
+    Ok(proxy)
 }
 
 /// Runs one session to its end on this thread.
