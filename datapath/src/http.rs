@@ -24,6 +24,10 @@ pub mod proxy;
 
 use std::io::Write as _;
 
+mod request;
+
+pub use self::request::{RequestHeader, RequestStyle, emit_request};
+
 /// Bytes of the longest head, blank line included.
 pub const HEAD_LEN_MAX: usize = 8 * 1024;
 /// Bytes of the longest line, line end included.
@@ -307,32 +311,6 @@ fn unescape(high: Option<u8>, low: Option<u8>) -> Option<u8> {
     u8::try_from((digit(high)? << 4) | digit(low)?).ok()
 }
 
-/// Client: appends the request for `host` (a name or address, with its port if it is not 443),
-/// in the order of Windows' headers. Characters that no host has are left out.
-pub fn emit_request(host: &str, correlation_id: &[u8; 16], out: &mut Vec<u8>) {
-    out.extend_from_slice(METHOD.as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(PATH.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\nSSTPCORRELATIONID: ");
-    emit_guid(correlation_id, out);
-    out.extend_from_slice(b"\r\nContent-Length: 18446744073709551615\r\nHost: ");
-    out.extend(host.bytes().filter(u8::is_ascii_graphic));
-    out.extend_from_slice(b"\r\n\r\n");
-}
-
-/// `{8-4-4-4-12}` hexadecimal digits, upper case.
-fn emit_guid(id: &[u8; 16], out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (index, byte) in id.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            out.push(b'-');
-        }
-        // Writing to a Vec does not fail.
-        let _ = write!(out, "{byte:02X}");
-    }
-    out.push(b'}');
-}
-
 /// Appends [`OK_RESPONSE`] with a `Date`, as Windows' server sends it; `unix_seconds` is now.
 pub fn emit_ok_response(unix_seconds: u64, out: &mut Vec<u8>) {
     let (lines, blank) = OK_RESPONSE.split_at(OK_RESPONSE.len().saturating_sub(2));
@@ -434,7 +412,12 @@ mod tests {
     fn our_own_request_is_taken() {
         let mut head = Vec::new();
         let id = core::array::from_fn(|index| u8::try_from(index).unwrap());
-        emit_request("vpn.example.com\r\nX: y", &id, &mut head);
+        emit_request(
+            "vpn.example.com\r\nX: y",
+            &id,
+            &RequestStyle::default(),
+            &mut head,
+        );
         let (request, consumed) = parse_request(&head).unwrap().unwrap();
         assert_eq!(consumed, head.len());
         assert_eq!(

@@ -219,6 +219,7 @@ pub(crate) fn settings(
             request_timeout: times.negotiation,
             negotiation_timeout: times.negotiation,
             hello_interval: times.hello,
+            ..sstp::Timing::default()
         },
         offered: HashBitmask::BOTH,
         link: Arc::new(AuthenticatorConfig {

@@ -414,7 +414,7 @@ fn reply_to(packet: &[u8], addresses: &Addresses) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use datapath::io::ConnectionId;
-    use datapath::session::Limits;
+    use datapath::session::{Habits, Limits};
     use datapath::session::event::{Milestones, Protection};
     use datapath::sstp::Timing;
     use datapath::tls::{ClientProfile, TlsOptions};
@@ -441,6 +441,7 @@ mod tests {
             timing: Timing::default(),
             link: Arc::default(),
             limits: Limits::default(),
+            habits: Habits::default(),
         };
         let mut client = Client::new(Plan {
             settings: Arc::new(settings),

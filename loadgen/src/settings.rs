@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datapath::ppp::auth::AuthMethod;
 use datapath::ppp::link::AuthenticateeConfig;
-use datapath::session::{ClientSettings, Limits};
+use datapath::session::{ClientSettings, Habits, Limits};
 use datapath::sstp::Timing;
 use datapath::tls::{TlsOptions, Version};
 use rustls_pki_types::ServerName;
@@ -71,6 +71,7 @@ impl Template {
                 setup: access.timeout,
                 ..Limits::default()
             },
+            habits: Habits::default(),
         };
         Ok(Self { settings, link })
     }

@@ -12,7 +12,7 @@ use datapath::ppp::link::AuthenticateeConfig;
 use datapath::session::event::{DropReason, Event};
 use datapath::session::policy::Question;
 use datapath::session::transmit::{BUFFER_LEN, BufferSource, SMALL_BUFFER_LEN};
-use datapath::session::{ClientSettings, Disposition, Edge, Limits, Session};
+use datapath::session::{ClientSettings, Disposition, Edge, Habits, Limits, Session};
 use datapath::sstp::Timing;
 use datapath::sys::clock;
 use datapath::sys::copy_and_sum;
@@ -48,6 +48,7 @@ pub(super) fn settings() -> io::Result<Arc<ClientSettings>> {
             ..AuthenticateeConfig::default()
         }),
         limits: Limits::default(),
+        habits: Habits::default(),
     }))
 }
 

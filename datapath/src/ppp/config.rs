@@ -95,6 +95,19 @@ pub enum Persona {
     OpenSstp,
 }
 
+/// When an authenticatee starts its network protocols, once it is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetworkOrder {
+    /// IPV6CP and right behind it IPCP, as Windows.
+    #[default]
+    Ipv6First,
+    /// IPCP and right behind it IPV6CP.
+    Ipv4First,
+    /// IPV6CP once IPCP has opened or failed; what the peer asks before is lost, as Open SSTP Client
+    /// has it.
+    Ipv6Later,
+}
+
 /// The end that authenticates itself: loadgen and the client.
 #[derive(Clone)]
 pub struct AuthenticateeConfig {
@@ -118,6 +131,13 @@ pub struct AuthenticateeConfig {
     pub ipv4_wish: Ipv4Addr,
     /// Whose option lists to imitate.
     pub persona: Persona,
+    /// LCP Identifications (RFC 1570 §2.1) to send when LCP has opened.
+    pub identifications: &'static [&'static [u8]],
+    /// The options of a CCP Configure-Request to send once accepted, `None` for none. What is answered
+    /// is not looked at: compression is never spoken.
+    pub ccp: Option<&'static [u8]>,
+    /// When the network protocols start.
+    pub network_order: NetworkOrder,
     /// Between LCP Echo-Requests of ours, `None` for none; three without answer end the link.
     pub lcp_echo_interval: Option<Duration>,
     /// Deadlines.
@@ -137,6 +157,9 @@ impl Default for AuthenticateeConfig {
             ipv6: true,
             ipv4_wish: Ipv4Addr::UNSPECIFIED,
             persona: Persona::Plain,
+            identifications: &[],
+            ccp: None,
+            network_order: NetworkOrder::default(),
             lcp_echo_interval: None,
             times: Times::default(),
         }

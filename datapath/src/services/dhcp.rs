@@ -19,35 +19,35 @@ use crate::ip::packet::{UDP, V4};
 use crate::wire::{Reader, TooShort, Writer};
 
 // RFC 2131 §2, §4.1.
-const SERVER_PORT: u16 = 67;
-const CLIENT_PORT: u16 = 68;
-const BOOT_REQUEST: u8 = 1;
-const BOOT_REPLY: u8 = 2;
-const MAGIC: [u8; 4] = [99, 130, 83, 99];
-const INFORM: u8 = 8;
-const ACK: u8 = 5;
+pub(super) const SERVER_PORT: u16 = 67;
+pub(super) const CLIENT_PORT: u16 = 68;
+pub(super) const BOOT_REQUEST: u8 = 1;
+pub(super) const BOOT_REPLY: u8 = 2;
+pub(super) const MAGIC: [u8; 4] = [99, 130, 83, 99];
+pub(super) const INFORM: u8 = 8;
+pub(super) const ACK: u8 = 5;
 /// Relays and clients of BOOTP's day drop shorter messages (RFC 951 §3).
-const MESSAGE_LEN_MIN: usize = 300;
+pub(super) const MESSAGE_LEN_MIN: usize = 300;
 /// What every client takes (RFC 2131 §2), and the least that option 57 may say (RFC 2132 §9.10).
 const PACKET_LEN_MIN: u16 = 576;
 const IP_UDP_LEN: usize = 28;
 
 // RFC 2132, RFC 3397, RFC 3442, MS-DHCPE §2.2.8.
-const PAD: u8 = 0;
+pub(super) const PAD: u8 = 0;
 const SUBNET_MASK: u8 = 1;
 const ROUTER: u8 = 3;
 const DNS: u8 = 6;
 const DOMAIN: u8 = 15;
 const NBNS: u8 = 44;
 const NETBIOS_NODE_TYPE: u8 = 46;
-const MESSAGE_TYPE: u8 = 53;
+pub(super) const MESSAGE_TYPE: u8 = 53;
 const SERVER_ID: u8 = 54;
-const REQUESTED: u8 = 55;
+pub(super) const REQUESTED: u8 = 55;
 const MESSAGE_LEN: u8 = 57;
 const SEARCH: u8 = 119;
 const CLASSLESS_ROUTES: u8 = 121;
 const MS_CLASSLESS_ROUTES: u8 = 249;
-const END: u8 = 255;
+pub(super) const END: u8 = 255;
 /// Asks the name server first, then by broadcast (RFC 2132 §8.7).
 const HYBRID_NODE: u8 = 8;
 

@@ -31,6 +31,8 @@
 
 mod dhcp;
 
+pub mod inform;
+
 mod router_advertisement;
 
 mod dhcpv6;

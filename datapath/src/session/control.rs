@@ -37,7 +37,8 @@ impl Session {
             cx.edge.entropy().array()
         };
         let mut request = Vec::new();
-        http::emit_request(&settings.host, &correlation_id, &mut request);
+        let style = &settings.habits.request;
+        http::emit_request(&settings.host, &correlation_id, style, &mut request);
         send_head(&request, &mut cx);
     }
 
@@ -187,9 +188,13 @@ impl Tunnel {
 
     /// Ends politely: the link first, then the call.
     pub(super) fn terminate<E: Edge>(&mut self, cx: &mut Context<'_, E>) -> Flow {
-        self.with_link(cx, |link, now, _, out| {
-            link.terminate(now, "session ended", out)
-        });
+        if cx.role.farewell().terminates_link {
+            self.with_link(cx, |link, now, _, out| {
+                link.terminate(now, "session ended", out)
+            });
+        } else {
+            self.disconnect(cx);
+        }
         self.settle(cx)
     }
 
@@ -250,6 +255,9 @@ impl Tunnel {
                 cx.ledger
                     .note_end(end_of_call(&reason), Some(reason.to_string()));
                 cx.deadlines.clear_all();
+                if reason == sstp::CloseReason::Disconnected && !cx.role.farewell().awaits_ack {
+                    return Flow::Close;
+                }
                 Flow::Continue
             }
             sstp::Event::Closed(reason) => {

@@ -51,12 +51,15 @@ mod proxy;
 
 mod outside;
 
+mod leave;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use codel::Parameters as QueueLimits;
 pub use handover::{Exported, NotExportable};
-pub use settings::{ClientSettings, Limits, ServerSettings};
+pub use leave::Leave;
+pub use settings::{ClientSettings, Farewell, Habits, Limits, ServerSettings};
 
 use self::event::{
     Addresses, DropReason, EndReason, Ended, Event, Milestone, Milestones, Protection, Traffic,
@@ -135,6 +138,13 @@ impl Role {
             Self::Client(settings) => &settings.limits,
         }
     }
+
+    fn farewell(&self) -> Farewell {
+        match self {
+            Self::Server(_) => Farewell::default(),
+            Self::Client(settings) => settings.habits.farewell,
+        }
+    }
 }
 
 /// How far a session has come.
@@ -159,6 +169,8 @@ enum Closing {
     Shut,
     /// Done.
     Close { reset: bool },
+    /// It plays dead: what comes is ignored, and nothing is sent any more.
+    Silent,
 }
 
 /// The session's own deadlines; call and link have theirs.
@@ -422,6 +434,9 @@ impl Session {
 
     /// Ends the session politely: LCP Terminate, Call Disconnect, `close_notify`, FIN.
     pub fn terminate<E: Edge>(&mut self, now: Instant, reason: EndReason, edge: &mut E) {
+        if self.is_silent() {
+            return self.cut(reason, None, edge);
+        }
         self.ledger.note_end(reason, None);
         let drain = self.role.limits().drain;
         let (stage, mut context) = self.split(now, edge);
@@ -502,7 +517,7 @@ impl Session {
 
     /// The next buffer to send, if the connection is free and there is something.
     pub fn poll_send<E: Edge>(&mut self, now: Instant, edge: &mut E) -> Option<SendBuffer> {
-        if self.outside.transmit.in_flight() {
+        if self.outside.transmit.in_flight() || self.is_silent() {
             return None;
         }
         if let Stage::Closing(Closing::Flush) = self.stage

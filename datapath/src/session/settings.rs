@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls_pki_types::ServerName;
 
 use super::codel::Parameters as QueueLimits;
-use crate::http::{self, ProbeAnswer};
+use crate::http::{self, ProbeAnswer, RequestStyle};
 use crate::ppp::link::{AuthenticateeConfig, AuthenticatorConfig};
 use crate::sstp;
 use crate::sstp::binding::HashBitmask;
@@ -70,6 +70,37 @@ pub struct ServerSettings {
     pub probe: ProbeAnswer,
 }
 
+/// How a client ends its session when its user wants so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// LCP is terminated before the call is (MS-SSTP §3.2.4.2).
+    pub terminates_link: bool,
+    /// CALL_DISCONNECT carries its Status Info.
+    pub gives_status: bool,
+    /// The connection stays until CALL_DISCONNECT is acknowledged.
+    pub awaits_ack: bool,
+}
+
+impl Default for Farewell {
+    fn default() -> Self {
+        Self {
+            terminates_link: true,
+            gives_status: true,
+            awaits_ack: true,
+        }
+    }
+}
+
+/// What clients do differently though the protocol is one; the default is Windows' way where it is
+/// known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Habits {
+    /// The request's headers.
+    pub request: RequestStyle,
+    /// The end.
+    pub farewell: Farewell,
+}
+
 /// What the client role needs to know.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
@@ -87,4 +118,6 @@ pub struct ClientSettings {
     pub link: Arc<AuthenticateeConfig>,
     /// Time limits.
     pub limits: Limits,
+    /// Whose ways to imitate.
+    pub habits: Habits,
 }

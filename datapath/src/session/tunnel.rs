@@ -136,6 +136,7 @@ impl Tunnel {
                     timing: settings
                         .timing
                         .with_hello_jitter(u16::from_be_bytes([high, low])),
+                    gives_status: settings.habits.farewell.gives_status,
                     ..sstp::client::Config::new(certificate)
                 });
                 let link = Link::authenticatee(Arc::clone(&settings.link), &mut entropy);

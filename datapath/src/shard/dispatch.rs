@@ -203,6 +203,11 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
                     session.abandon(reason, edge)
                 });
             }
+            Command::Leave(id, how, reason) => {
+                self.drive(id.connection, |session, _, edge| {
+                    session.leave(how, reason, edge)
+                });
+            }
             Command::Packet(id, range) => {
                 if let Some(packet) = packets.get(range) {
                     self.drive(id.connection, |session, now, edge| {

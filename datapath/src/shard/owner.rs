@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::io::{ConnectionId, TunQueue};
 use crate::session::event::{EndReason, Event};
 use crate::session::policy::{Answer, Policy, Question};
-use crate::session::{ClientSettings, ServerSettings};
+use crate::session::{ClientSettings, Leave, ServerSettings};
 use crate::time::{Duration, Instant};
 
 /// A session of this process: its shard and its place there. Never reused while anything of it lives.
@@ -79,6 +79,7 @@ pub(super) enum Command {
     Policy(SessionId, Box<Policy>),
     Terminate(SessionId, EndReason),
     Abandon(SessionId, EndReason),
+    Leave(SessionId, Leave, EndReason),
     Connect {
         token: u64,
         settings: Arc<ClientSettings>,
@@ -123,6 +124,11 @@ impl Commands {
     /// Cuts `session` without a word.
     pub fn abandon(&mut self, session: SessionId, reason: EndReason) {
         self.list.push(Command::Abandon(session, reason));
+    }
+
+    /// Leaves `session` as a client does that crashes or loses its network.
+    pub fn leave(&mut self, session: SessionId, how: Leave, reason: EndReason) {
+        self.list.push(Command::Leave(session, how, reason));
     }
 
     /// Opens a session in the client role; [`Owner::connecting`] tells its id.

@@ -51,6 +51,8 @@ pub struct Timing {
     pub negotiation_timeout: Duration,
     /// Silence after which a CALL_ECHO_REQUEST is sent, and again until the peer is given up.
     pub hello_interval: Duration,
+    /// CALL_ECHO_REQUESTs in a row that may go unanswered; the specification says one.
+    pub hello_unanswered_max: u8,
 }
 
 impl Default for Timing {
@@ -59,6 +61,7 @@ impl Default for Timing {
             request_timeout: Duration::from_secs(60),
             negotiation_timeout: Duration::from_secs(60),
             hello_interval: Duration::from_secs(60),
+            hello_unanswered_max: 1,
         }
     }
 }
@@ -334,6 +337,10 @@ pub(super) struct Core<L> {
     pub(super) timing: Timing,
     last_received: Instant,
     echo_outstanding: bool,
+    /// CALL_ECHO_REQUESTs in a row, while the last one is outstanding.
+    echoes_unanswered: u8,
+    /// CALL_DISCONNECT goes out without Status Info.
+    pub(super) omits_status: bool,
     echo_second: Instant,
     echo_answers: u8,
     reason: Option<CloseReason>,
@@ -347,6 +354,8 @@ impl<L: Live> Core<L> {
             timing,
             last_received: Instant::ZERO,
             echo_outstanding: false,
+            echoes_unanswered: 0,
+            omits_status: false,
             echo_second: Instant::ZERO,
             echo_answers: 0,
             reason: None,
@@ -362,6 +371,7 @@ impl<L: Live> Core<L> {
         core.state = State::Live(L::CONNECTED);
         core.last_received = Instant::from_nanos(snapshot.last_received_nanos);
         core.echo_outstanding = snapshot.echo_outstanding;
+        core.echoes_unanswered = u8::from(snapshot.echo_outstanding);
         core.deadlines
             .set(Timer::Hello, core.last_received + hello_interval);
         core
@@ -512,11 +522,15 @@ impl<L: Live> Core<L> {
     pub(super) fn disconnect(&mut self, now: Instant, out: &mut impl Output<Event>) {
         match self.state {
             State::Live(_) => {
-                out.send(&message::with_status(
-                    MessageType::CallDisconnect,
-                    AttributeId::NONE,
-                    Status::NO_ERROR,
-                ));
+                if self.omits_status {
+                    out.send(&bare(MessageType::CallDisconnect));
+                } else {
+                    out.send(&message::with_status(
+                        MessageType::CallDisconnect,
+                        AttributeId::NONE,
+                        Status::NO_ERROR,
+                    ));
+                }
                 let reason = CloseReason::Disconnected;
                 self.end(now, Drain::DisconnectAckPending, reason, out);
             }
@@ -552,13 +566,17 @@ impl<L: Live> Core<L> {
     /// The specification's figure and text differ on a last CALL_ABORT: nobody would read it.
     fn handle_hello(&mut self, now: Instant, out: &mut impl Output<Event>) {
         let due = self.last_received + self.timing.hello_interval;
-        if self.echo_outstanding {
+        if !self.echo_outstanding {
+            self.echoes_unanswered = 0;
+        }
+        if self.echo_outstanding && self.echoes_unanswered >= self.timing.hello_unanswered_max {
             self.close(CloseReason::HelloTimeout, out);
-        } else if due > now {
+        } else if !self.echo_outstanding && due > now {
             self.deadlines.set(Timer::Hello, due);
         } else {
             out.send(&bare(MessageType::EchoRequest));
             self.echo_outstanding = true;
+            self.echoes_unanswered = self.echoes_unanswered.saturating_add(1);
             self.deadlines
                 .set(Timer::Hello, now + self.timing.hello_interval);
         }

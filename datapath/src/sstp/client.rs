@@ -34,6 +34,8 @@ pub struct Config {
     pub certificate: CertificateHashes,
     /// The hash functions that may be used.
     pub allowed: HashBitmask,
+    /// Whether CALL_DISCONNECT carries its Status Info; the specification says that it should.
+    pub gives_status: bool,
 }
 
 impl Config {
@@ -44,6 +46,7 @@ impl Config {
             timing: Timing::default(),
             certificate,
             allowed: HashBitmask::BOTH,
+            gives_status: true,
         }
     }
 }
@@ -82,8 +85,10 @@ impl Call {
     /// A call that has not started.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let mut core = Core::new(config.timing);
+        core.omits_status = !config.gives_status;
         Self {
-            core: Core::new(config.timing),
+            core,
             nak_count: 0,
             certificate: Some(config.certificate),
             allowed: config.allowed,

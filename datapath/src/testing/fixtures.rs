@@ -15,7 +15,7 @@ use crate::ppp::auth::{AuthMethod, Credentials};
 use crate::ppp::link::{AuthenticateeConfig, AuthenticatorConfig};
 use crate::services::{Profile, ProfileConfig};
 use crate::session::policy::{Answer, Ipv4Policy, Ipv6Policy, Policy, Question, Refusal};
-use crate::session::{ClientSettings, Limits, ServerSettings};
+use crate::session::{ClientSettings, Habits, Limits, ServerSettings};
 use crate::sstp::binding::HashBitmask;
 use crate::{sstp, tls};
 
@@ -85,6 +85,7 @@ pub fn client_settings_with(
             ..AuthenticateeConfig::default()
         }),
         limits: Limits::default(),
+        habits: Habits::default(),
     }
 }
 

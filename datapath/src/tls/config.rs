@@ -84,6 +84,8 @@ pub struct TlsOptions {
     pub suites: Vec<Suite>,
     /// Key exchanges allowed.
     pub key_exchange: KeyExchange,
+    /// Client: whether the server's name is sent (RFC 6066 §3).
+    pub sni: bool,
     /// Who carries the records.
     pub record_layer: RecordLayerKind,
     /// Lowers the number of AEAD blocks one key may seal (see [`super::Budget`]); never raises it.
@@ -101,6 +103,7 @@ impl Default for TlsOptions {
             max_version: Version::Tls13,
             suites: default_suites(),
             key_exchange: KeyExchange::default(),
+            sni: true,
             record_layer: RecordLayerKind::default(),
             key_budget: None,
             kernel: KernelPlan::default(),
@@ -346,6 +349,7 @@ impl ClientProfile {
             .with_no_client_auth();
         config.resumption = rustls::client::Resumption::disabled();
         config.enable_early_data = false;
+        config.enable_sni = options.sni;
         config.enable_secret_extraction = options.record_layer == RecordLayerKind::Own;
         config.key_log = options.key_log();
         Ok(Self {

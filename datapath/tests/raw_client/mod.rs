@@ -603,7 +603,12 @@ impl Client {
 /// The HTTP request of an SSTP client.
 pub(crate) fn http_request() -> Vec<u8> {
     let mut request = Vec::new();
-    datapath::http::emit_request("vpn.example.com", &[7; 16], &mut request);
+    datapath::http::emit_request(
+        "vpn.example.com",
+        &[7; 16],
+        &datapath::http::RequestStyle::default(),
+        &mut request,
+    );
     request
 }
 

@@ -6,6 +6,7 @@ use crate::output::{Entropy, Output};
 use crate::ppp::automaton::{self, State};
 use crate::ppp::control::{self, Packet, code};
 use crate::ppp::frame;
+use crate::ppp::lcp::Role;
 use crate::ppp::negotiation::Layer;
 use crate::time::Instant;
 
@@ -101,8 +102,24 @@ impl Link {
             self.finish(self.closing.unwrap_or(finished_for), out);
         }
         if layer.up && self.phase == Phase::Establish {
+            self.identify(out);
             out.event(Event::LcpOpened);
             self.start_authentication(now, entropy, out);
+        }
+    }
+
+    /// Says who we are, as clients do that are imitated (RFC 1570 §2.1).
+    fn identify(&mut self, out: &mut impl Output<Event>) {
+        let Role::Authenticatee(config) = self.lcp.terms.role.clone() else {
+            return;
+        };
+        let magic = self.magic();
+        for text in config.identifications {
+            let identifier = self.lcp.take_identifier();
+            control::send(out, frame::LCP, code::IDENTIFICATION, identifier, |to| {
+                to.u32(magic)?;
+                to.put(text)
+            });
         }
     }
 

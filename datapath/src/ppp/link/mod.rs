@@ -52,8 +52,8 @@ use crate::ppp::negotiation::{Context, Limits, Negotiation};
 use crate::time::{DeadlineKind, Deadlines, Duration, Instant};
 
 pub use crate::ppp::config::{
-    Assignment, AuthenticateeConfig, AuthenticatorConfig, Ipv4Assignment, Ipv6Assignment, Persona,
-    Times,
+    Assignment, AuthenticateeConfig, AuthenticatorConfig, Ipv4Assignment, Ipv6Assignment,
+    NetworkOrder, Persona, Times,
 };
 pub use crate::ppp::snapshot::{LinkSnapshot, RestoreError};
 

@@ -7,12 +7,17 @@ use super::{
 };
 use crate::output::{Entropy, Output};
 use crate::ppp::automaton::{self, State};
-use crate::ppp::control::{Packet, code};
+use crate::ppp::config::NetworkOrder;
+use crate::ppp::control::{self, Packet, code};
 use crate::ppp::frame;
 use crate::ppp::ipcp::Ipcp;
 use crate::ppp::ipv6cp::Ipv6cp;
-use crate::ppp::negotiation::{Layer, Negotiation};
+use crate::ppp::negotiation::{Context, Layer, Negotiation, Terms};
 use crate::time::Instant;
+
+// Specification: RFC 1962.
+
+const CCP: u16 = 0x80fd;
 
 // Implementation.
 
@@ -74,16 +79,17 @@ impl Link {
         self.ipcp = config
             .ipv4
             .then(|| Negotiation::new(Ipcp::authenticatee(config), 1));
-        // IPV6CP first, as Windows.
-        for event in [automaton::Event::Open, automaton::Event::Up] {
-            if let Some(ipv6cp) = &mut self.ipv6cp {
-                ipv6cp.command(cx, event);
-            }
+        if config.network_order == NetworkOrder::Ipv6First || !config.ipv4 {
+            open_at_once(self.ipv6cp.as_mut(), cx);
         }
-        for event in [automaton::Event::Open, automaton::Event::Up] {
-            if let Some(ipcp) = &mut self.ipcp {
-                ipcp.command(cx, event);
-            }
+        open_at_once(self.ipcp.as_mut(), cx);
+        if config.network_order == NetworkOrder::Ipv4First {
+            open_at_once(self.ipv6cp.as_mut(), cx);
+        }
+        if let Some(options) = config.ccp {
+            control::send(cx.out, CCP, code::CONFIGURE_REQUEST, 1, |to| {
+                to.put(options)
+            });
         }
         if self.ipcp.is_none() && self.ipv6cp.is_none() {
             let reason = CloseReason::NoNetworkProtocol;
@@ -163,6 +169,12 @@ impl Link {
                     nbns: terms.nbns(),
                 });
             }
+        }
+        if (layer.up || layer.finished)
+            && let Some(ipv6cp) = &mut self.ipv6cp
+            && ipv6cp.state() == State::Initial
+        {
+            open_at_once(Some(ipv6cp), &mut self.shared.context(now, out));
         }
         self.network_changed(now, layer, out);
     }
@@ -270,6 +282,16 @@ impl Link {
         if core::mem::take(&mut self.ipv6_open) {
             out.event(Event::Ipv6Closed);
         }
+    }
+}
+
+fn open_at_once<T: Terms, O: Output<Event>>(
+    protocol: Option<&mut Negotiation<T>>,
+    cx: &mut Context<'_, O>,
+) {
+    if let Some(protocol) = protocol {
+        protocol.command(cx, automaton::Event::Open);
+        protocol.command(cx, automaton::Event::Up);
     }
 }
 
