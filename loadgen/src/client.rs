@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Idle ─ connect ─▶ Connecting ─ Up ─▶ Up ─ pings done, held long enough ─▶ Ending ─ Ended ─▶ Over
-//!                         └───────── Ended, or it could not be begun ────────────────────────────▲
+//!     ▲                   └───────── Ended, or it could not be begun ──┬─────────────────────────▲
+//!     └─ the wait is over ─ Waiting ◀── to be tried again ─────────────┘
 //! ```
 //!
 //! It reads no clock and prints nothing: what happens is left as [`Notice`]s for whoever runs the
@@ -19,6 +20,10 @@ use datapath::session::policy::Question;
 use datapath::shard::{Commands, Owner, SessionId};
 use datapath::time::{Duration, Instant};
 
+use crate::connect::local::Interrupts;
+use crate::connect::reconnect::{Backoff, GOOD_AFTER};
+use crate::connect::tunnels::Tunnels;
+use crate::explain;
 use crate::icmp::{self, Echo, Kind};
 use crate::ping::{self, Answer, Arrival, Pinger, Tally};
 
@@ -49,10 +54,23 @@ pub(crate) struct Plan {
     pub(crate) ping_to: Option<IpAddr>,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_data_len: usize,
-    /// Stay up at least so long.
-    pub(crate) hold: Duration,
+    /// From when it is up first, stay so long; `None`: until somebody interrupts.
+    pub(crate) hold: Option<Duration>,
+    /// Connect again when a session is lost, or the first attempt failed and there is no other address.
+    pub(crate) reconnect: Reconnect,
     /// Tells our pings from others'; unpredictable.
     pub(crate) nonce: u64,
+}
+
+/// What to do when a session ends that was not to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reconnect {
+    /// Report it.
+    Never,
+    /// Connect again, if it was up once.
+    OnceUp,
+    /// Connect again, from the first attempt on.
+    Always,
 }
 
 /// Something worth telling while it happens.
@@ -60,6 +78,8 @@ pub(crate) struct Plan {
 pub(crate) enum Notice {
     /// The session is up.
     Up(Box<Up>),
+    /// The session has other addresses than it came up with.
+    Changed(Box<Addresses>),
     /// A ping was answered.
     Answered { from: IpAddr, answer: Answer },
     /// A ping was not answered in time.
@@ -68,6 +88,10 @@ pub(crate) enum Notice {
     NoPing(String),
     /// The server answered an LCP echo.
     Echoed(Duration),
+    /// A session ended, and there will be another after this wait.
+    Again { ended: Box<Ended>, wait: Duration },
+    /// A forwarded connection broke, or did not come about.
+    NotForwarded(String),
 }
 
 /// What came of it.
@@ -89,6 +113,10 @@ pub(crate) struct Outcome {
     pub(crate) not_begun: Option<String>,
     /// How it ended.
     pub(crate) ended: Option<Ended>,
+    /// Sessions that came up after the first.
+    pub(crate) reconnects: u32,
+    /// Somebody ended it before its time was up.
+    pub(crate) interrupted: bool,
 }
 
 impl Outcome {
@@ -114,6 +142,10 @@ enum Stage {
         since: Instant,
     },
     Ending,
+    /// The session is gone; another is to come.
+    Waiting {
+        until: Instant,
+    },
     /// The session is gone; the shard may end.
     Over,
     /// The shard was told so.
@@ -124,7 +156,12 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Client {
     plan: Plan,
+    interrupts: Interrupts,
+    tunnels: Option<Tunnels>,
+    backoff: Backoff,
     stage: Stage,
+    /// When a session was up for the first time.
+    first_up: Option<Instant>,
     session: Option<SessionId>,
     pinger: Option<Pinger>,
     /// The session was told to be up, and the pinger was made if there can be one.
@@ -137,10 +174,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client that will do what `plan` says.
-    pub(crate) fn new(plan: Plan) -> Self {
+    /// A client that will do what `plan` says until `interrupts` says otherwise, and carries `tunnels`.
+    pub(crate) fn new(plan: Plan, interrupts: Interrupts, tunnels: Option<Tunnels>) -> Self {
         Self {
+            backoff: Backoff::new(plan.nonce),
             plan,
+            interrupts,
+            tunnels,
+            first_up: None,
             stage: Stage::Idle,
             session: None,
             pinger: None,
@@ -180,6 +221,9 @@ impl Client {
         }
         let addresses = self.outcome.addresses;
         self.begun = true;
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.up(now, &addresses);
+        }
         if let Some(up) = &self.outcome.up {
             let up = Up {
                 addresses,
@@ -187,7 +231,7 @@ impl Client {
             };
             self.notices.push(Notice::Up(Box::new(up)));
         }
-        if self.plan.ping_count == 0 {
+        if self.plan.ping_count == 0 || self.pinger.as_ref().is_some_and(Pinger::is_done) {
             return;
         }
         match endpoints(&self.outcome.addresses, self.plan.ping_to) {
@@ -210,6 +254,15 @@ impl Client {
                 self.notices.push(Notice::NoPing(why));
             }
         }
+    }
+
+    /// An address came after all, or was replaced.
+    fn handle_addresses(&mut self, now: Instant) {
+        let addresses = self.outcome.addresses;
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.up(now, &addresses);
+        }
+        self.notices.push(Notice::Changed(Box::new(addresses)));
     }
 
     /// How long the network protocol that is not open yet may still take; `None` if all are open.
@@ -243,15 +296,67 @@ impl Client {
                 |packet| commands.send_packet(session, packet),
             );
         }
-        if self.is_done(now, since) {
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.poll(now, |packet| commands.send_packet(session, packet));
+            let failures = tunnels.take_failures().into_iter();
+            self.notices.extend(failures.map(Notice::NotForwarded));
+        }
+        if self.is_done(now) {
             commands.terminate(session, EndReason::UserRequest);
             self.stage = Stage::Ending;
         }
     }
 
-    fn is_done(&self, now: Instant, since: Instant) -> bool {
+    /// Somebody wants an end, politely at first.
+    fn handle_interrupt(&mut self, count: u8, commands: &mut Commands) {
+        if count > 1 {
+            self.outcome.interrupted = true;
+            commands.stop();
+            return;
+        }
+        match (self.stage, self.session) {
+            (Stage::Connecting | Stage::Up { .. }, Some(session)) => {
+                // To be held until an interrupt is to be done by it.
+                let is_done = self.first_up.is_some() && self.plan.hold.is_none();
+                self.outcome.interrupted = !is_done;
+                commands.terminate(session, EndReason::UserRequest);
+                self.stage = Stage::Ending;
+            }
+            (Stage::Idle | Stage::Waiting { .. }, _) | (Stage::Connecting, None) => {
+                self.outcome.interrupted = true;
+                self.stage = Stage::Over;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether to try again after this end, and then when.
+    fn wait_after(&mut self, now: Instant, ended: &Ended) -> Option<Duration> {
+        let is_wanted = match self.plan.reconnect {
+            Reconnect::Never => false,
+            Reconnect::OnceUp => self.first_up.is_some(),
+            Reconnect::Always => true,
+        };
+        if !is_wanted || self.stage == Stage::Ending || !explain::can_heal(ended) {
+            return None;
+        }
+        if let Stage::Up { since } = self.stage
+            && now >= since + GOOD_AFTER
+        {
+            self.backoff.reset();
+        }
+        Some(self.backoff.next_wait())
+    }
+
+    fn is_done(&self, now: Instant) -> bool {
         let pings = self.begun && self.pinger.as_ref().is_none_or(Pinger::is_done);
-        pings && now >= since + self.plan.hold && self.echo_deadline().is_none_or(|at| now >= at)
+        let held = self.hold_until().is_some_and(|until| now >= until);
+        pings && held && self.echo_deadline().is_none_or(|at| now >= at)
+    }
+
+    /// Until when it is held; `None`: until somebody interrupts.
+    fn hold_until(&self) -> Option<Instant> {
+        Some(self.first_up? + self.plan.hold?)
     }
 
     /// Until when an echo is waited for; `None` if none is.
@@ -282,10 +387,20 @@ impl Owner for Client {
         match event {
             Event::Up(up) => {
                 self.stage = Stage::Up { since: now };
+                if self.first_up.is_some() {
+                    self.outcome.reconnects += 1;
+                }
+                self.first_up.get_or_insert(now);
                 self.outcome.addresses = up.addresses;
                 self.outcome.up = Some(up);
             }
-            Event::Changed(addresses) => self.outcome.learn(addresses),
+            Event::Changed(addresses) => {
+                let before = self.outcome.addresses;
+                self.outcome.learn(addresses);
+                if self.begun && self.outcome.addresses != before {
+                    self.handle_addresses(now);
+                }
+            }
             Event::EchoReply { round_trip } => {
                 if self.outcome.echo.is_none() {
                     self.outcome.echo = Some(round_trip);
@@ -294,8 +409,19 @@ impl Owner for Client {
             }
             Event::Identified(_) => {}
             Event::Ended(ended) => {
+                self.session = None;
+                self.begun = false;
+                self.stage = match self.wait_after(now, &ended) {
+                    Some(wait) => {
+                        self.notices.push(Notice::Again {
+                            ended: Box::new(ended.clone()),
+                            wait,
+                        });
+                        Stage::Waiting { until: now + wait }
+                    }
+                    None => Stage::Over,
+                };
                 self.outcome.ended = Some(ended);
-                self.stage = Stage::Over;
             }
         }
     }
@@ -309,9 +435,14 @@ impl Owner for Client {
             (Arrival::Answer(answer), Some(from)) => {
                 self.notices.push(Notice::Answered { from, answer });
             }
-            (Arrival::Foreign, _) if self.replies.len() < REPLIES_MAX => {
-                self.replies
-                    .extend(reply_to(packet, &self.outcome.addresses));
+            (Arrival::Foreign, _) => {
+                match (reply_to(packet, &self.outcome.addresses), &mut self.tunnels) {
+                    (Some(reply), _) if self.replies.len() < REPLIES_MAX => {
+                        self.replies.push(reply)
+                    }
+                    (None, Some(tunnels)) => tunnels.handle_packet(now, packet),
+                    _ => {}
+                }
             }
             _ => {}
         }
@@ -319,6 +450,15 @@ impl Owner for Client {
 
     fn poll(&mut self, now: Instant, commands: &mut Commands) {
         self.polled_at = now;
+        let interrupts = self.interrupts.count();
+        if interrupts > 0 {
+            self.handle_interrupt(interrupts, commands);
+        }
+        if let Stage::Waiting { until } = self.stage
+            && now >= until
+        {
+            self.stage = Stage::Idle;
+        }
         match self.stage {
             Stage::Idle => {
                 self.stage = Stage::Connecting;
@@ -335,7 +475,7 @@ impl Owner for Client {
                 self.stage = Stage::Drained;
                 commands.drain(EndReason::UserRequest, END_WAIT);
             }
-            Stage::Connecting | Stage::Ending | Stage::Drained => {}
+            Stage::Connecting | Stage::Ending | Stage::Waiting { .. } | Stage::Drained => {}
         }
     }
 
@@ -343,6 +483,7 @@ impl Owner for Client {
         match self.stage {
             // At once.
             Stage::Idle | Stage::Over => Some(Instant::ZERO),
+            Stage::Waiting { until } => Some(until),
             Stage::Up { since } => {
                 let pings = match &self.pinger {
                     Some(pinger) => pinger.next_timeout(),
@@ -352,13 +493,13 @@ impl Owner for Client {
                         .map(|wait| since + wait),
                 };
                 // What has passed was seen by the last poll; to ask for it again would never end.
-                let hold = since + self.plan.hold;
-                let waits = [Some(hold), self.echo_deadline()];
+                let waits = [self.hold_until(), self.echo_deadline()];
                 let waits = waits
                     .into_iter()
                     .flatten()
                     .filter(|&at| at > self.polled_at);
-                pings.into_iter().chain(waits).min()
+                let tunnels = self.tunnels.as_ref().and_then(Tunnels::next_timeout);
+                pings.into_iter().chain(waits).chain(tunnels).min()
             }
             Stage::Connecting | Stage::Ending | Stage::Drained => None,
         }
@@ -412,146 +553,4 @@ fn reply_to(packet: &[u8], addresses: &Addresses) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use datapath::io::ConnectionId;
-    use datapath::session::{Habits, Limits};
-    use datapath::session::event::{Milestones, Protection};
-    use datapath::sstp::Timing;
-    use datapath::tls::{ClientProfile, TlsOptions};
-
-    use super::*;
-
-    fn addresses() -> Addresses {
-        Addresses {
-            ipv4: Some([10, 0, 0, 2].into()),
-            ipv4_gateway: Some([10, 0, 0, 1].into()),
-            ipv6_ids: Some((2, 1)),
-            ..Addresses::default()
-        }
-    }
-
-    /// A client of `plan`, up at `now`.
-    fn up(now: Instant, ping_count: u32, hold: Duration) -> Client {
-        let tls = ClientProfile::danger_accept_any(&TlsOptions::default()).unwrap();
-        let settings = ClientSettings {
-            tls: Arc::new(tls),
-            server_name: "vpn.example".try_into().unwrap(),
-            host: String::new(),
-            proxy: None,
-            timing: Timing::default(),
-            link: Arc::default(),
-            limits: Limits::default(),
-            habits: Habits::default(),
-        };
-        let mut client = Client::new(Plan {
-            settings: Arc::new(settings),
-            to: ([127, 0, 0, 1], 443).into(),
-            source: None,
-            ping_count,
-            ping_to: None,
-            ping_interval: Duration::from_millis(100),
-            ping_data_len: 56,
-            hold,
-            nonce: 1,
-        });
-        client.poll(now, &mut Commands::default());
-        assert_eq!(client.stage, Stage::Connecting);
-        client.connecting(0, Ok(ID));
-        let up = Up {
-            user: Vec::new(),
-            addresses: addresses(),
-            protection: Protection::default(),
-            milestones: Milestones::default(),
-        };
-        client.event(now, ID, Event::Up(up));
-        client
-    }
-
-    const ID: SessionId = SessionId {
-        shard: 0,
-        connection: ConnectionId {
-            slot: 0,
-            generation: 0,
-        },
-    };
-
-    #[test]
-    fn it_waits_only_for_what_is_to_come() {
-        let start = Instant::from_nanos(1_000_000_000);
-        for (pings, hold_ms) in [(0, 0), (0, 300), (0, 5_000), (3, 0), (3, 5_000)] {
-            let hold = Duration::from_millis(hold_ms);
-            let mut client = up(start, pings, hold);
-            let mut now = start;
-            let mut polls = 0;
-            // No ping and no echo is answered, and it ends all the same, in few polls.
-            while client.stage != Stage::Ending {
-                client.poll(now, &mut Commands::default());
-                polls += 1;
-                assert!(polls < 20, "{pings} pings, {hold_ms} ms: it spins");
-                now = client.next_timeout().unwrap_or(now).max(now);
-            }
-            assert!(now.saturating_since(start) >= hold);
-            assert!(now.saturating_since(start) <= hold.max(Duration::from_secs(3)));
-        }
-    }
-
-    #[test]
-    fn the_gateway_is_pinged_unless_another_is_named() {
-        let v4 = |last| IpAddr::from([10, 0, 0, last]);
-        assert_eq!(endpoints(&addresses(), None), Ok((v4(2), v4(1))));
-        assert_eq!(endpoints(&addresses(), Some(v4(9))), Ok((v4(2), v4(9))));
-        let only_v6 = Addresses {
-            ipv4: None,
-            ipv4_gateway: None,
-            ..addresses()
-        };
-        let link_local = |last| Ok::<IpAddr, ()>(format!("fe80::{last}").parse().unwrap());
-        assert_eq!(
-            endpoints(&only_v6, None).unwrap(),
-            (link_local(2).unwrap(), link_local(1).unwrap())
-        );
-        assert!(endpoints(&only_v6, Some(v4(9))).is_err());
-        assert!(endpoints(&addresses(), Some("2001:db8::1".parse().unwrap())).is_err());
-        assert!(endpoints(&Addresses::default(), None).is_err());
-        let nameless = Addresses {
-            ipv4_gateway: Some([0; 4].into()),
-            ipv6_ids: None,
-            ..addresses()
-        };
-        assert!(endpoints(&nameless, None).is_err());
-    }
-
-    #[test]
-    fn a_ping_to_us_is_answered_and_nothing_else() {
-        let mut packet = Vec::new();
-        let request = Echo {
-            kind: Kind::Request,
-            source: [10, 0, 0, 1].into(),
-            destination: [10, 0, 0, 2].into(),
-            identifier: 1,
-            sequence: 2,
-            data: b"data",
-        };
-        request.emit(&mut packet).unwrap();
-        let reply = reply_to(&packet, &addresses()).unwrap();
-        let reply = icmp::parse(&reply).unwrap();
-        assert_eq!(
-            (reply.kind, reply.destination, reply.data),
-            (Kind::Reply, request.source, request.data)
-        );
-        Echo {
-            destination: [10, 0, 0, 3].into(),
-            ..request
-        }
-        .emit(&mut packet)
-        .unwrap();
-        assert_eq!(reply_to(&packet, &addresses()), None);
-        Echo {
-            kind: Kind::Reply,
-            ..request
-        }
-        .emit(&mut packet)
-        .unwrap();
-        assert_eq!(reply_to(&packet, &addresses()), None);
-    }
-}
+mod tests;

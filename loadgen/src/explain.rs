@@ -67,6 +67,26 @@ pub(crate) fn failure(ended: &Ended, host: &str) -> Failure {
     }
 }
 
+/// Whether another attempt may succeed although nobody changes anything: not where a password, a
+/// certificate or a rule is wrong.
+pub(crate) fn can_heal(ended: &Ended) -> bool {
+    let detail = ended.detail.as_deref().unwrap_or_default();
+    match ended.reason {
+        EndReason::AuthenticationFailed
+        | EndReason::CertificateRefused
+        | EndReason::BindingRefused
+        | EndReason::UserRequest => false,
+        EndReason::PppFailed => ended.was_up,
+        // A balancer without a server behind it; all else says that there is no SSTP.
+        EndReason::HttpRefused => detail.starts_with("HTTP status 5"),
+        EndReason::ProxyFailed => {
+            let class = proxy(detail, "").class;
+            !matches!(class, "proxy-credentials" | "proxy-refused")
+        }
+        _ => true,
+    }
+}
+
 /// A session that could not even be begun.
 pub(crate) fn not_begun(error: String) -> Failure {
     Failure {
@@ -227,13 +247,22 @@ fn certificate(detail: Option<&str>, host: &str) -> Failure {
         Some(CertificateFault::UnknownIssuer) => (
             "certificate-unknown-issuer",
             format!("the certificate of {host} was issued by nobody we trust"),
-            "Give the file of its certificate authority by --ca. If you have none, ask the operator; do not \
-             go on without.",
+            "Give the file of its certificate authority by --ca, or the certificate itself if the server \
+             signed it with its own key. If you have neither, ask the operator; do not go on without.",
         ),
         Some(CertificateFault::WrongPurpose) => (
             "certificate-wrong-purpose",
             format!("the certificate of {host} is not one for servers"),
             "It lacks the extended key usage serverAuth; its operator has to issue another.",
+        ),
+        // rustls' name for what servers make for themselves that know no better (SoftEther, test set-ups).
+        _ if detail.is_some_and(|detail| detail.contains("CaUsedAsEndEntity")) => (
+            "certificate-self-signed",
+            format!(
+                "the certificate of {host} is that of an authority, as a server makes for itself"
+            ),
+            "It proves nothing about a server. Its operator has to install one that is for this name and for \
+             servers; until then only --insecure-accept-any-certificate is left, on a network you trust.",
         ),
         // rustls' name for a signature that the issuer's key did not make.
         _ if detail.is_some_and(|detail| detail.contains("BadSignature")) => (
@@ -295,6 +324,7 @@ mod tests {
             CertificateFault::UnknownIssuer,
             CertificateFault::WrongPurpose,
             CertificateFault::Other("BadSignature".to_owned()),
+            CertificateFault::Other("Other(CaUsedAsEndEntity)".to_owned()),
             CertificateFault::Other("it is a holiday".to_owned()),
         ];
         let mut text = String::new();

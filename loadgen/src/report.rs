@@ -34,6 +34,10 @@ pub(crate) struct Report {
     lcp_echo_us: Option<f64>,
     end: Option<End>,
     failure: Option<Failure>,
+    /// Sessions that came up after the first.
+    reconnects: u32,
+    /// A signal ended it before its time was up.
+    pub(crate) interrupted: bool,
 }
 
 /// A session that came up.
@@ -147,6 +151,8 @@ impl Report {
                 downlink_bytes: ended.traffic.downlink_bytes,
             }),
             failure,
+            reconnects: outcome.reconnects,
+            interrupted: outcome.interrupted,
         }
     }
 
@@ -205,7 +211,6 @@ fn failure(subject: &Subject<'_>, outcome: &Outcome) -> Option<Failure> {
 
 impl Session {
     fn new(up: &Up, addresses: &Addresses, trust: &Trust) -> Self {
-        let link_local = |id: u64| Ipv6Addr::from((0xfe80_u128 << 112) | u128::from(id));
         Self {
             setup_us: between(&up.milestones, Milestone::Begun, Milestone::Network).map(micros),
             ipv4: addresses.ipv4,
@@ -299,9 +304,9 @@ pub(crate) fn begin(subject: &Subject<'_>) -> String {
 }
 
 /// A notice as one or more lines.
-pub(crate) fn line(notice: &Notice, trust: &Trust) -> String {
+pub(crate) fn line(notice: &Notice, subject: &Subject<'_>) -> String {
     match notice {
-        Notice::Up(up) => up_lines(up, trust),
+        Notice::Up(up) => up_lines(up, subject.trust),
         Notice::Answered { from, answer } => format!(
             "ping {} {from}: {:.3} ms{}\n",
             answer.number,
@@ -317,6 +322,17 @@ pub(crate) fn line(notice: &Notice, trust: &Trust) -> String {
         Notice::Echoed(round_trip) => {
             format!("LCP echo: {:.3} ms\n", micros(*round_trip) / 1_000.0)
         }
+        Notice::Changed(addresses) => {
+            let mut text = "the session's addresses are now:\n".to_owned();
+            text += &address_lines(addresses);
+            text
+        }
+        Notice::Again { ended, wait } => format!(
+            "no session: {}; connecting again in {:.1} s\n",
+            explain::failure(ended, subject.name).text,
+            wait.as_secs_f64()
+        ),
+        Notice::NotForwarded(why) => format!("not forwarded: {why}\n"),
     }
 }
 
@@ -327,20 +343,7 @@ fn up_lines(up: &Up, trust: &Trust) -> String {
         let _ = write!(text, " in {:.1} ms", us / 1_000.0);
     }
     text.push('\n');
-    if let Some(address) = session.ipv4 {
-        let _ = write!(text, "  IPv4         {address}");
-        if let Some(gateway) = session.ipv4_gateway {
-            let _ = write!(text, ", gateway {gateway}");
-        }
-        let dns: Vec<String> = session.dns.iter().map(ToString::to_string).collect();
-        if !dns.is_empty() {
-            let _ = write!(text, ", DNS {}", dns.join(" and "));
-        }
-        text.push('\n');
-    }
-    if let (Some(own), Some(gateway)) = (session.ipv6_link_local, session.ipv6_gateway) {
-        let _ = writeln!(text, "  IPv6         {own}, gateway {gateway}");
-    }
+    text += &address_lines(&up.addresses);
     let Tls {
         version,
         suite,
@@ -355,6 +358,35 @@ fn up_lines(up: &Up, trust: &Trust) -> String {
         .collect();
     let _ = writeln!(text, "  phases (ms)  {}", phases.join(", "));
     text
+}
+
+fn address_lines(addresses: &Addresses) -> String {
+    let mut text = String::new();
+    if let Some(address) = addresses.ipv4 {
+        let _ = write!(text, "  IPv4         {address}");
+        if let Some(gateway) = addresses.ipv4_gateway {
+            let _ = write!(text, ", gateway {gateway}");
+        }
+        let dns: Vec<String> = addresses
+            .dns
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        if !dns.is_empty() {
+            let _ = write!(text, ", DNS {}", dns.join(" and "));
+        }
+        text.push('\n');
+    }
+    if let Some((own, gateway)) = addresses.ipv6_ids {
+        let (own, gateway) = (link_local(own), link_local(gateway));
+        let _ = writeln!(text, "  IPv6         {own}, gateway {gateway}");
+    }
+    text
+}
+
+fn link_local(id: u64) -> Ipv6Addr {
+    Ipv6Addr::from((0xfe80_u128 << 112) | u128::from(id))
 }
 
 /// How long each phase took that was passed, from the milestone before it that was.

@@ -10,8 +10,9 @@ use std::os::fd::OwnedFd;
 use datapath::ip::offload::merge::Offloads;
 use datapath::session::event::Addresses;
 use datapath::sys::tun::{self, TunConfig, TunError};
+use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 /// Why this host is no client.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,8 @@ pub(crate) enum Error {
         address: IpAddr,
         error: rtnetlink::Error,
     },
+    #[error("the kernel refuses (netlink): {0}")]
+    Kernel(rtnetlink::Error),
     #[error("cannot route {network} to {device}: {error}")]
     Route {
         device: String,
@@ -66,20 +69,53 @@ pub(crate) fn open(name: &str, mtu: u16, has_offload: bool) -> Result<(Interface
     Ok((interface, queue))
 }
 
+/// Speaks to the kernel as long as `work` does.
+pub(crate) fn with_netlink<T>(
+    work: impl AsyncFnOnce(Handle) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(Error::Netlink)?;
+    runtime.block_on(async {
+        let (connection, netlink, _) = rtnetlink::new_connection().map_err(Error::Netlink)?;
+        let connection = tokio::spawn(connection);
+        let result = work(netlink).await;
+        connection.abort();
+        result
+    })
+}
+
 impl Interface {
     /// Gives it the addresses of the session, and the routes.
     pub(crate) fn configure(&self, addresses: &Addresses, routes: &[IpNet]) -> Result<(), Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .map_err(Error::Netlink)?;
-        runtime.block_on(async {
-            let (connection, netlink, _) = rtnetlink::new_connection().map_err(Error::Netlink)?;
-            let connection = tokio::spawn(connection);
-            let result = self.set(&netlink, addresses, routes).await;
-            connection.abort();
-            result
-        })
+        with_netlink(async |netlink| self.set(&netlink, addresses, routes).await)
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes its addresses and the routes through it away, by setting it down and up.
+    pub(crate) async fn clear(&self, netlink: &Handle) -> Result<(), Error> {
+        let mut addresses = netlink
+            .address()
+            .get()
+            .set_link_index_filter(self.index)
+            .execute();
+        while let Some(address) = addresses.try_next().await.map_err(Error::Kernel)? {
+            let delete = netlink.address().del(address).execute();
+            delete.await.map_err(Error::Kernel)?;
+        }
+        for link in [
+            LinkUnspec::new_with_index(self.index).down().build(),
+            LinkUnspec::new_with_index(self.index).up().build(),
+        ] {
+            let set = netlink.link().set(link).execute();
+            set.await.map_err(Error::Kernel)?;
+        }
+        Ok(())
     }
 
     async fn set(

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use datapath::ppp::auth::AuthMethod;
 use datapath::time::Duration;
-use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType, date_time_ymd};
 use serde_json::Value;
 
 use support::{NAME, PASSWORD, Server, USER, Wishes, driver};
@@ -255,6 +255,50 @@ fn each_certificate_problem_is_told_in_plain_words() {
     });
     renewed.ca.clone_from(&foreign.ca);
     assert_eq!(refused(&renewed, &[]), "certificate-unknown-issuer");
+}
+
+#[test]
+fn a_certificate_that_the_server_made_for_itself_is_told_apart() {
+    let class = |server: &Server, ca: &std::path::Path| {
+        let mut command = loadgen();
+        command.args(["connect", &server.address.to_string(), "--json"]);
+        command.args([
+            "--server-name",
+            NAME,
+            "--user",
+            USER,
+            "--password",
+            PASSWORD,
+        ]);
+        command.args(["--ping", "0", "--ca"]).arg(ca);
+        let report = json(&command.output().unwrap());
+        report["failure"]["class"].as_str().map(str::to_owned)
+    };
+    let other = Server::start(Wishes::default());
+    // Signed with its own key: nobody vouches for it, unless it is itself what is trusted.
+    let own = Server::start(Wishes {
+        signs_itself: true,
+        ..Wishes::default()
+    });
+    assert_eq!(
+        class(&own, &other.ca).as_deref(),
+        Some("certificate-unknown-issuer")
+    );
+    assert_eq!(class(&own, &own.ca), None, "it is trusted by name");
+    // The same with the rights of an authority, as SoftEther makes it.
+    let authority = Server::with_certificate(
+        Wishes {
+            signs_itself: true,
+            ..Wishes::default()
+        },
+        |leaf| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+    );
+    for ca in [&authority.ca, &other.ca] {
+        assert_eq!(
+            class(&authority, ca).as_deref(),
+            Some("certificate-self-signed")
+        );
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct Gateway {
     /// Where it runs.
     pub namespace: Namespace,
     dir: tempfile::TempDir,
+    /// What it is run through.
+    through: Vec<String>,
 }
 
 impl Gateway {
@@ -90,6 +92,7 @@ impl Gateway {
             process,
             namespace,
             dir,
+            through: through.iter().map(ToString::to_string).collect(),
         })
     }
 
@@ -102,13 +105,40 @@ impl Gateway {
 
     /// `loadgen connect` to it, which says in lines what happens.
     pub fn connect(&self, password: &str, flags: &[&str]) -> Command {
-        let mut command = self.namespace.command(binary("loadgen"));
-        command.args(["connect", SERVER, "--server-name", "gateway.test"]);
+        self.connect_from(&self.namespace, SERVER, password, flags)
+    }
+
+    /// The same from another namespace, to the address that leads to it there.
+    pub fn connect_from(
+        &self,
+        namespace: &Namespace,
+        server: &str,
+        password: &str,
+        flags: &[&str],
+    ) -> Command {
+        let mut command = namespace.command(binary("loadgen"));
+        command.args(["connect", server, "--server-name", "gateway.test"]);
         command.args(["--user", USER, "--password", password]);
         command.args(["--driver", &driver()]);
         command.arg("--ca").arg(self.dir.path().join("ca.pem"));
         command.args(flags).stdout(Stdio::piped());
         command
+    }
+
+    /// Kills it, as a crash would, and starts it anew.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        // A dead process's ring lets go of its listeners a moment later.
+        self.namespace
+            .shell("timeout 60 sh -c 'while ss -Hltn | grep -q :4433; do sleep 0.05; done'");
+        let mut run = self.namespace.command("env");
+        run.args(&self.through).arg(binary("sstp-gw"));
+        run.args(["run", "--config", "sstp-gw.toml"]);
+        self.process = Running::start(run.current_dir(self.dir.path()));
+        self.process.line("\"message\":\"serving\"");
     }
 
     /// Ends it with SIGTERM; the fields of its last line.

@@ -142,6 +142,15 @@ impl Running {
         assert!(status.is_ok_and(|status| status.success()), "kill {name}");
     }
 
+    /// Kills it, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it is a child of ours");
+        self.child.wait().expect("it is a child of ours");
+    }
+
     /// Waits for its end; its status, and all that it said.
     ///
     /// # Panics
@@ -226,6 +235,11 @@ impl Namespace {
             "no network namespace with a TUN device: {}",
             seen.join("; ")
         ))
+    }
+
+    /// The process that holds it.
+    pub fn id(&self) -> u32 {
+        self.holder.child.id()
     }
 
     /// `program`, to be run inside.

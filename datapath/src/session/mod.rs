@@ -6,6 +6,8 @@
 //! ends at    its deadline    deadline    the deadlines of call and link     the drain deadline
 //! ```
 //!
+//! A client behind an HTTP proxy begins one stage earlier (`proxy.rs`).
+//!
 //! A session is driven by its shard: [`Session::receive`] when bytes arrived, [`Session::send_packet`]
 //! when the inside has a packet, [`Session::handle_answer`] when the owner has decided,
 //! [`Session::handle_timeout`] when its deadline has passed; after any of these the shard asks

@@ -1,12 +1,21 @@
 //! `loadgen connect`: one session, from the flags to the exit code.
 
+pub(crate) mod forward;
+mod host;
+pub(crate) mod local;
 pub(crate) mod proxy;
+pub(crate) mod reconnect;
+pub(crate) mod tunnels;
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use datapath::io::Io as _;
+use datapath::ip::offload::merge::Offloads;
 use datapath::output::Entropy;
 use datapath::session::ClientSettings;
 use datapath::session::event::EndReason;
@@ -19,25 +28,33 @@ use datapath::sys::driver::{self, Choice, Driver};
 use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::uring::Rung;
 
-use crate::client::{Client, Notice, Outcome, Plan};
+use crate::client::{Client, Notice, Outcome, Plan, Reconnect};
 use crate::flags::{self, Connect, Server};
 use crate::report::{self, Report, Subject};
 use crate::settings::{self, Stop, Template};
 use crate::trust::Trust;
 use crate::tun;
 
+use self::host::Host;
+use self::local::{Bound, Local};
 use self::proxy::Proxy;
+use self::tunnels::Tunnels;
 
-/// Room for one connection and its turns.
+/// One, and one that is still closing when the next is begun.
+const CONNECTIONS: u32 = 2;
+
+/// Room for them and their turns.
 const RING_ENTRIES: u32 = 64;
 const RECEIVE_BUFFERS: u16 = 8;
 const SEND_BUFFERS: usize = 4;
 
+/// The exit code of what was interrupted.
+const INTERRUPTED: u8 = 130;
+
 /// Runs `loadgen connect`.
 pub(crate) fn run(flags: &Connect) -> ExitCode {
     match try_run(flags) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(code) => code,
         Err(Stop::Usage(message)) => {
             eprintln!("loadgen: {message}");
             ExitCode::from(2)
@@ -49,7 +66,7 @@ pub(crate) fn run(flags: &Connect) -> ExitCode {
     }
 }
 
-fn try_run(flags: &Connect) -> Result<bool, Stop> {
+fn try_run(flags: &Connect) -> Result<ExitCode, Stop> {
     let trust = Trust::of(&flags.access);
     let mut template = Template::new(&flags.access, &flags.server, &trust)?;
     template.settings.limits.record_per_packet = flags.record_per_packet;
@@ -73,12 +90,18 @@ fn try_run(flags: &Connect) -> Result<bool, Stop> {
         if !flags.json {
             print(&report::begin(&subject));
         }
-        let outcome = session(flags, &settings, &subject)?;
+        let reconnect = match (flags.reconnect, index == last) {
+            (false, _) => Reconnect::Never,
+            (true, false) => Reconnect::OnceUp,
+            (true, true) => Reconnect::Always,
+        };
+        let outcome = session(flags, &settings, &subject, reconnect)?;
         // Another address of the same name may be reachable.
-        let unreachable = outcome
-            .ended
-            .as_ref()
-            .is_some_and(|ended| ended.reason == EndReason::ConnectFailed);
+        let unreachable = outcome.up.is_none()
+            && outcome
+                .ended
+                .as_ref()
+                .is_some_and(|ended| ended.reason == EndReason::ConnectFailed);
         let report = Report::new(&subject, &outcome);
         if unreachable && index < last {
             if !flags.json {
@@ -91,7 +114,11 @@ fn try_run(flags: &Connect) -> Result<bool, Stop> {
         } else {
             report.summary()
         });
-        return Ok(report.ok);
+        return Ok(match (report.ok, report.interrupted) {
+            (_, true) => ExitCode::from(INTERRUPTED),
+            (true, false) => ExitCode::SUCCESS,
+            (false, false) => ExitCode::from(1),
+        });
     }
     Err(Stop::Failed(format!(
         "{} has no address",
@@ -114,12 +141,15 @@ fn way(flags: &Connect) -> Result<Option<Proxy>, Stop> {
     Ok(proxy)
 }
 
-/// Runs one session to its end on this thread.
+/// Runs one session, and those that replace it, to the end on this thread.
 fn session(
     flags: &Connect,
     settings: &Arc<ClientSettings>,
     subject: &Subject<'_>,
+    reconnect: Reconnect,
 ) -> Result<Outcome, Stop> {
+    let stays = flags.tun.is_some() || !flags.forward.is_empty();
+    let hold_default = (!stays).then_some(Duration::ZERO);
     let plan = Plan {
         settings: Arc::clone(settings),
         to: subject.address,
@@ -129,56 +159,111 @@ fn session(
         ping_to: flags.ping_to,
         ping_interval: flags.interval,
         ping_data_len: usize::from(flags.size),
-        hold: flags.hold,
+        hold: flags.hold.or(hold_default),
+        reconnect,
         nonce: u64::from_be_bytes(SystemEntropy.array()),
     };
-    let interface = flags.tun.as_deref().map(|name| {
-        tun::open(name, flags.mtu, !flags.no_offload).map_err(|why| Stop::Failed(why.to_string()))
-    });
-    let (interface, queue) = interface.transpose()?.unzip();
-    let config = driver::Config {
-        submission_entries: RING_ENTRIES,
-        receive_buffers: RECEIVE_BUFFERS,
-        connections: 1,
-        tun: queue,
-        ..driver::Config::default()
+    let bound = Bound::new(&flags.forward).map_err(Stop::Failed)?;
+    let forwards = bound.forwards();
+    let (mut host, queue) = host(flags, subject.address)?.unzip();
+    let offloads = host.as_ref().and_then(|host| host.interface.offloads);
+    let driver = open_driver(flags, queue)?;
+    let mut local = Local::start(bound, driver.waker())
+        .map_err(|error| Stop::Failed(format!("cannot wait for signals or sockets: {error}")))?;
+    let tunnels = local
+        .take_arrivals()
+        .filter(|_| !forwards.is_empty())
+        .map(|arrivals| Tunnels::new(arrivals, u64::from_be_bytes(SystemEntropy.array())));
+    let owner = Client::new(plan, local.interrupts(), tunnels);
+    let config = shard_config(host.is_some(), offloads);
+    let mut shard = Shard::new(driver, owner, SystemEntropy, config);
+    let tell = |text: &str| {
+        if !flags.json {
+            print(text);
+        }
     };
-    let driver = Driver::open(choice(flags.access.driver), config)
-        .map_err(|why| Stop::Failed(why.to_string()))?;
-    let config = shard::Config {
-        index: 0,
-        connections_max: 1,
-        handshakes_max: 1,
-        send_buffers: SEND_BUFFERS,
-        inside: if interface.is_some() {
-            Inside::ClientTun
-        } else {
-            Inside::Owner
-        },
-        offloads: interface.as_ref().and_then(|tun| tun.offloads),
-        copy_and_sum: copy_and_sum::fastest(),
-        isolate: false,
-        directory: Arc::new(Directory::new(&[])),
-        mailboxes: Arc::new([Mailbox::new(1)]),
-        published: Published::new(),
-    };
-    let mut shard = Shard::new(driver, Client::new(plan), SystemEntropy, config);
     loop {
         let goes_on = shard
             .turn()
             .map_err(|error| Stop::Failed(format!("the I/O driver cannot go on: {error}")))?;
         for notice in shard.owner_mut().take_notices() {
-            if let (Notice::Up(up), Some(tun)) = (&notice, &interface) {
-                tun.configure(&up.addresses, &flags.route)
-                    .map_err(|why| Stop::Failed(why.to_string()))?;
+            tell(&report::line(&notice, subject));
+            let addresses = match &notice {
+                Notice::Up(up) => &up.addresses,
+                Notice::Changed(addresses) => addresses,
+                _ => continue,
+            };
+            if let Some(host) = &mut host {
+                let told = host.apply(addresses);
+                tell(&told.map_err(|why| Stop::Failed(why.to_string()))?);
             }
-            if !flags.json {
-                print(&report::line(&notice, subject.trust));
+            if let Notice::Changed(_) = notice {
+                continue;
+            }
+            for forward in &forwards {
+                tell(&format!("  forwarding   {forward}\n"));
+            }
+            if plan_is_endless(flags, stays) {
+                tell("  stays up until SIGINT or SIGTERM\n");
             }
         }
         if !goes_on {
-            return Ok(shard.owner().outcome());
+            let outcome = shard.owner().outcome();
+            if let Some(mut host) = host {
+                eprint!("{}", host.undo());
+            }
+            return Ok(outcome);
         }
+    }
+}
+
+const fn plan_is_endless(flags: &Connect, stays: bool) -> bool {
+    stays && flags.hold.is_none()
+}
+
+/// The interface and what is to be set when the session is up; the second is its queue.
+fn host(flags: &Connect, server: SocketAddr) -> Result<Option<(Host, OwnedFd)>, Stop> {
+    let Some(name) = &flags.tun else {
+        return Ok(None);
+    };
+    let (interface, queue) = tun::open(name, flags.mtu, !flags.no_offload)
+        .map_err(|why| Stop::Failed(why.to_string()))?;
+    let wishes = host::Wishes {
+        routes: flags.route.clone(),
+        default_route: flags.default_route.then(|| server.ip()),
+        dns: flags.dns,
+    };
+    Ok(Some((Host::new(interface, wishes), queue)))
+}
+
+fn open_driver(flags: &Connect, queue: Option<OwnedFd>) -> Result<Driver, Stop> {
+    let config = driver::Config {
+        submission_entries: RING_ENTRIES,
+        receive_buffers: RECEIVE_BUFFERS,
+        connections: CONNECTIONS,
+        tun: queue,
+        ..driver::Config::default()
+    };
+    Driver::open(choice(flags.access.driver), config).map_err(|why| Stop::Failed(why.to_string()))
+}
+
+fn shard_config(has_tun: bool, offloads: Option<Offloads>) -> shard::Config {
+    shard::Config {
+        index: 0,
+        connections_max: CONNECTIONS as usize,
+        handshakes_max: CONNECTIONS as usize,
+        send_buffers: SEND_BUFFERS,
+        inside: if has_tun {
+            Inside::ClientTun
+        } else {
+            Inside::Owner
+        },
+        offloads,
+        copy_and_sum: copy_and_sum::fastest(),
+        isolate: false,
+        directory: Arc::new(Directory::new(&[])),
+        mailboxes: Arc::new([Mailbox::new(1)]),
+        published: Published::new(),
     }
 }
 

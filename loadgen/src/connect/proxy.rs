@@ -202,7 +202,9 @@ fn unescape(text: &str) -> Result<String, String> {
         match value.map(u8::try_from) {
             Some(Ok(value)) => out.push(value),
             _ => {
-                return Err("a % that two hexadecimal digits do not follow; write it as %25".into());
+                return Err(
+                    "a % that two hexadecimal digits do not follow; write it as %25".into(),
+                );
             }
         }
     }

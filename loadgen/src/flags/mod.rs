@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::connect::forward::Forward;
 use crate::connect::proxy;
 
 mod fleet;
@@ -31,9 +32,10 @@ pub(crate) enum Command {
     /// Makes one whole SSTP session (TCP, TLS, HTTP, SSTP with crypto binding, PPP), reports its
     /// addresses and how long each phase took, pings through the tunnel, and ends it politely. The
     /// inside of the tunnel stays within this process: nothing of this host is changed, unless --tun
-    /// asks for an interface.
+    /// asks for an interface. SIGINT or SIGTERM ends the session politely, a second one at once.
     ///
-    /// Exit code: 0 if the session came up and pings were answered, 1 if not, 2 for a usage error.
+    /// Exit code: 0 if the session came up and pings were answered, 1 if not, 2 for a usage error, 130
+    /// if it was interrupted before its time was up.
     Connect(Box<Connect>),
 
     /// Connect thousands of clients at a set rate, hold them, and end them politely.
@@ -91,7 +93,9 @@ pub(crate) enum Command {
 Examples:
   loadgen connect vpn.example.com --user alice --password-stdin < secret
   loadgen connect 127.0.0.1:4433 --server-name demo --ca ca.pem --user demo --password demo
-  loadgen connect vpn.example.com --user alice --password-stdin --json | jq .phases")]
+  loadgen connect vpn.example.com --user alice --password-stdin --json | jq .phases
+  loadgen connect vpn.example.com --user alice --password-stdin -L 8080:10.0.0.1:80
+  loadgen connect vpn.example.com --user alice --password-stdin --tun vpn0 --default-route --dns --reconnect")]
 pub(crate) struct Connect {
     /// The server, as a name or an address; an IPv6 address with a port goes in brackets.
     #[arg(value_name = "HOST[:PORT]")]
@@ -124,7 +128,8 @@ pub(crate) struct Connect {
         short = 'n',
         visible_alias = "count",
         value_name = "N",
-        default_value_t = 4
+        default_value_t = 4,
+        default_value_if("forward", clap::builder::ArgPredicate::IsPresent, "0")
     )]
     pub(crate) ping: u32,
 
@@ -141,9 +146,27 @@ pub(crate) struct Connect {
           value_parser = clap::value_parser!(u16).range(16..=1372))]
     pub(crate) size: u16,
 
-    /// Keep the session up for at least this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
-    pub(crate) hold: Duration,
+    /// Keep the session up for at least this many seconds [default: 0; with --tun or -L until SIGINT or
+    /// SIGTERM].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) hold: Option<Duration>,
+
+    /// Connect again when the session is lost or cannot be made, after 1 s at first and 60 s at most, the
+    /// half of it by chance. Not after a refusal that time does not heal: of the password, of the
+    /// certificate.
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+
+    /// Forward this port of this host to a host inside the tunnel, as ssh does; needs no root, and may be
+    /// given several times. BIND is 127.0.0.1 unless given, HOST an address. Nothing is pinged unless
+    /// --ping says so.
+    #[arg(
+        short = 'L',
+        long = "forward",
+        value_name = "[BIND:]PORT:HOST:HOSTPORT",
+        conflicts_with = "tun"
+    )]
+    pub(crate) forward: Vec<Forward>,
 
     /// Make this host a client: a TUN interface of this name with the tunnel's addresses (needs
     /// CAP_NET_ADMIN); it goes when the session ends. Nothing is pinged from within.
@@ -153,6 +176,17 @@ pub(crate) struct Connect {
     /// With --tun: send what goes to this network through the tunnel; may be given several times.
     #[arg(long, value_name = "CIDR", requires = "tun")]
     pub(crate) route: Vec<IpNet>,
+
+    /// With --tun: send everything through the tunnel, by routes to the two halves of the internet that
+    /// leave the default route alone. The server itself stays outside, by a route that is taken back at
+    /// the end.
+    #[arg(long, requires = "tun")]
+    pub(crate) default_route: bool,
+
+    /// With --tun: have systemd-resolved ask the DNS servers that the server names, until the end; without
+    /// systemd-resolved they are printed.
+    #[arg(long, requires = "tun")]
+    pub(crate) dns: bool,
 
     /// With --tun: its MTU in bytes, instead of what the server and we agreed on.
     #[arg(long, value_name = "BYTES", requires = "tun", default_value_t = 1400,

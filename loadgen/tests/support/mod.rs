@@ -57,6 +57,8 @@ pub(crate) struct Wishes {
     pub(crate) ipv6: bool,
     /// What the certificate's authority is called.
     pub(crate) authority: &'static str,
+    /// The certificate is signed with its own key instead.
+    pub(crate) signs_itself: bool,
     /// End every session so long after it came up.
     pub(crate) session_timeout: Option<Duration>,
     /// Sessions it holds at once.
@@ -71,6 +73,7 @@ impl Default for Wishes {
             methods: vec![AuthMethod::MsChapV2, AuthMethod::Eap, AuthMethod::Pap],
             ipv6: true,
             authority: "test root",
+            signs_itself: false,
             session_timeout: None,
             sessions: 8,
             stall: None,
@@ -102,7 +105,7 @@ impl Server {
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = dir.path().join("ca.pem");
-        let generation = certificate(wishes.authority, &ca, change);
+        let generation = certificate(&wishes, &ca, change);
         let settings = Arc::new(ServerSettings {
             tls: Arc::new(generation),
             timing: Timing::default(),
@@ -201,22 +204,29 @@ impl Drop for Server {
     }
 }
 
-/// Writes the authority's certificate to `ca` and returns a leaf of it.
+/// Writes the authority's certificate to `ca` and returns a leaf of it, or of its own.
 fn certificate(
-    authority: &str,
+    wishes: &Wishes,
     ca: &Path,
     change: impl FnOnce(&mut CertificateParams),
 ) -> ServerGeneration {
     let mut root = CertificateParams::default();
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    root.distinguished_name.push(DnType::CommonName, authority);
+    root.distinguished_name
+        .push(DnType::CommonName, wishes.authority);
     let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
     std::fs::write(ca, root.pem()).unwrap();
     let mut leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     change(&mut leaf);
     let key = KeyPair::generate().unwrap();
-    let leaf = leaf.signed_by(&key, &root).unwrap();
+    let leaf = if wishes.signs_itself {
+        let leaf = leaf.self_signed(&key).unwrap();
+        std::fs::write(ca, leaf.pem()).unwrap();
+        leaf
+    } else {
+        leaf.signed_by(&key, &root).unwrap()
+    };
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     ServerGeneration::new(vec![leaf.der().clone()], key, &TlsOptions::default()).unwrap()
 }
