@@ -193,8 +193,11 @@ driver = "DRIVER"
 format = "json"
 "#;
 
-/// `ca.pem`, and `gateway.pem` with its key signed by it.
-fn certificate(dir: &Path) {
+/// Makes `ca.pem`, and `gateway.pem` with its key signed by it.
+///
+/// # Panics
+/// When `openssl` does not.
+pub fn certificate(dir: &Path) {
     let script = "set -e
         new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
         openssl req -x509 $new -days 2 -subj '/CN=CA of a test' -keyout ca.key -out ca.pem \

@@ -196,6 +196,15 @@ impl Host {
         };
         names.sort();
         names.dedup();
+        // Not of `/proc` itself: which processes run here is nobody's business.
+        if path != "/proc" {
+            let mut log = self.log.borrow_mut();
+            for name in &names {
+                log.files
+                    .entry(format!("{path}/{name}"))
+                    .or_insert_with(empty);
+            }
+        }
         names
     }
 

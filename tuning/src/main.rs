@@ -11,18 +11,20 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 mod apply;
 mod checks;
 mod finding;
 mod host;
+mod plan;
 mod recorded;
 mod report;
 
 use crate::apply::{Disk, Ending};
 use crate::finding::State;
 use crate::host::Host;
+use crate::plan::{Load, Plan};
 use crate::recorded::Recorded;
 use crate::report::Report;
 
@@ -61,14 +63,17 @@ enum Command {
     /// Print what `check` reads of this host, as one text that `check --root FILE` reads again.
     ///
     /// For whoever helps from afar. It has the contents of the files that the points are about, which
-    /// are settings and counters of this host, and the gateway's configuration; no key and no password.
+    /// are settings and counters of this host; no key, no password, not the gateway's configuration.
     Record,
+    /// Size a host for a load, from measured costs; print the formulas, a configuration and sysctls.
+    Plan(PlanFlags),
     /// Set what the named points advise, and keep the way back; without a name, list what can be chosen.
     ///
-    /// Writes /etc/sysctl.d/60-sstp-gw.conf, a drop-in of the unit sstp-gw.service, /etc/tmpfiles.d/60-sstp-gw.conf
-    /// and the values that run now. What was there is kept in /var/lib/sstp-tune/journal first.
+    /// Writes /etc/sysctl.d/60-sstp-gw.conf, a drop-in of the unit sstp-gw.service,
+    /// /etc/tmpfiles.d/60-sstp-gw.conf and the values that run now. What was there is kept in
+    /// /var/lib/sstp-tune/journal first.
     ///
-    /// Exit code: 0 if all that was asked for is done, 1 if a part is not, 2 for a usage error.
+    /// Exit code: 0 if all that was asked for is done, 1 if a part is not, 2 if nothing was done.
     Apply {
         /// Say what would be done, and do nothing.
         #[arg(long)]
@@ -84,7 +89,7 @@ enum Command {
     ///
     /// What somebody else changed since is left alone and named.
     ///
-    /// Exit code: 0 if everything is as it was, 1 if something was left or could not be restored.
+    /// Exit code: 0 if everything is as it was, 1 if something was left, 2 if nothing was done.
     Undo {
         /// Say what would be restored, and do nothing.
         #[arg(long)]
@@ -98,6 +103,61 @@ enum Command {
     },
 }
 
+/// `sstp-tune plan`
+#[derive(Debug, Args)]
+struct PlanFlags {
+    /// Sessions at the same time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sessions: u32,
+    /// Gbit/s inside the tunnels, both directions together.
+    #[arg(long, value_name = "G", value_parser = above_zero)]
+    gbps: f64,
+    /// New sessions in a second; by default all of them within two minutes.
+    #[arg(long, value_name = "S", value_parser = above_zero)]
+    setups_per_s: Option<f64>,
+    /// Bytes of a packet, for traffic that cannot be merged (voice, games); bulk TCP without.
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(20..=1_500))]
+    packet_size: Option<u32>,
+    /// Round trip to the clients, in milliseconds.
+    #[arg(long, value_name = "MS", default_value = "100", value_parser = above_zero)]
+    rtt_ms: f64,
+    /// Flows of one client at a time, as connection tracking counts them.
+    #[arg(long, value_name = "F", default_value = "100")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    flows: u32,
+    /// Print the gateway's configuration alone.
+    #[arg(long, conflicts_with = "sysctl")]
+    config: bool,
+    /// Print the sysctls alone.
+    #[arg(long)]
+    sysctl: bool,
+}
+
+/// A number above zero and below a million.
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number < 1e6 => Ok(number),
+        _ => Err("a number above 0 and below 1000000 is needed".to_owned()),
+    }
+}
+
+fn plan(flags: &PlanFlags) -> ExitCode {
+    let plan = Plan::of(Load {
+        sessions: flags.sessions,
+        gbps: flags.gbps,
+        setups_per_s: flags.setups_per_s,
+        packet_size: flags.packet_size,
+        rtt_ms: flags.rtt_ms,
+        flows: flags.flows,
+    });
+    print(&match (flags.config, flags.sysctl) {
+        (true, _) => plan.config(),
+        (_, true) => plan.sysctl(),
+        _ => plan.text(),
+    });
+    ExitCode::SUCCESS
+}
+
 fn main() -> ExitCode {
     match Flags::parse().command {
         Command::Check {
@@ -109,9 +169,13 @@ fn main() -> ExitCode {
         Command::Record => {
             let host = Host::below(PathBuf::from("/"));
             let _ = Report::of(&host);
-            print(&host.log().text());
+            let mut record = host.log();
+            // It may have secrets in it one day, and only names two files.
+            record.files.remove(checks::keys::CONFIG);
+            print(&record.text());
             ExitCode::SUCCESS
         }
+        Command::Plan(flags) => plan(&flags),
         Command::Apply {
             dry_run,
             root,

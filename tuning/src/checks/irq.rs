@@ -45,7 +45,11 @@ pub(crate) fn affinity(host: &Host) -> Finding {
     }
     let count = Cpuinfo::read(host).map_or(1, |cpuinfo| cpuinfo.count);
     let best = irqs.len().min(count);
-    let mut found = format!("{} interrupts on {} CPUs", irqs.len(), taken.len());
+    let mut found = format!(
+        "interrupts: {}, CPUs that take them: {}",
+        irqs.len(),
+        taken.len()
+    );
     if balanced {
         found.push_str(", irqbalance runs");
     }
@@ -144,7 +148,7 @@ mod tests {
         assert_eq!(of("1").state, State::Ok);
         let together = of("0");
         assert_eq!(together.state, State::Advice);
-        assert_eq!(together.found, "2 interrupts on 1 CPUs");
+        assert_eq!(together.found, "interrupts: 2, CPUs that take them: 1");
         assert_eq!(together.changes.len(), 2);
         assert_eq!(of("zero").state, State::Unknown);
         assert_eq!(affinity(&Host::of(&[])).state, State::Note);

@@ -3,7 +3,8 @@
 use crate::finding::{Basis, Finding, Point, State};
 use crate::host::{Host, Unread};
 
-const CONFIG: &str = "/etc/sstp-gw/sstp-gw.toml";
+/// The gateway's configuration at its usual place.
+pub(crate) const CONFIG: &str = "/etc/sstp-gw/sstp-gw.toml";
 const DIR: &str = "/etc/sstp-gw";
 
 const MODES: Point = Point {
