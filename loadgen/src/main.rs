@@ -21,6 +21,7 @@ mod explain;
 mod flags;
 mod fleet;
 mod icmp;
+mod pattern;
 mod payload;
 mod ping;
 mod reflect;

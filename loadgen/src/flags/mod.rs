@@ -8,8 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 mod fleet;
+mod inside;
 
 pub(crate) use self::fleet::{Direction, Fleet, Reflect, Storm, Traffic};
+pub(crate) use self::inside::Inside;
 
 /// Real SSTP clients, to try any SSTP server and to measure it. Needs no root.
 #[derive(Debug, Parser)]

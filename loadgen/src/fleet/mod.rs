@@ -26,9 +26,21 @@ mod window;
 
 mod tally;
 
+mod bulk;
+
+mod pings;
+
+mod stream;
+
 mod traffic;
 
 mod owner;
+
+mod inside_report;
+
+mod search;
+
+mod trials;
 
 mod report;
 
@@ -37,5 +49,5 @@ mod run;
 pub(crate) use self::pace::Pace;
 pub(crate) use self::run::{Signals, storm, traffic};
 pub(crate) use self::sizes::Sizes;
-pub(crate) use self::traffic::{StreamRequest, StreamTally};
+pub(crate) use self::stream::{StreamRequest, StreamTally};
 pub(crate) use self::window::{Arrival, Window};

@@ -50,7 +50,7 @@ impl Line {
                 stack.handle_timeout(self.now, 64, |packet| {
                     assert!(packet.len() <= 1400);
                     self.sent += 1;
-                    if self.loses == 0 || self.sent % self.loses != 0 {
+                    if !self.sent.is_multiple_of(self.loses) {
                         let arrives = self.now + DELAY;
                         self.under_way
                             .push_back((arrives, 1 - end, packet.to_vec()));
