@@ -425,11 +425,9 @@ impl Transfer {
         if self.stage == Stage::Moving || self.stage == Stage::Finishing {
             self.receive(stack, &connection, plan);
         }
-        if self.stage == Stage::Moving && self.is_up() && now < end {
-            self.write(stack, &connection, plan);
-        }
-        if self.stage == Stage::Moving && !self.is_up() {
-            self.ask(stack, &connection, plan);
+        // One that opened late says at least what it is, so that the far end can answer.
+        if self.stage == Stage::Moving && self.ask(stack, &connection, plan) && now < end {
+            self.write(stack, &connection);
         }
         // It is kept where the count finds it.
         self.connection = Some(connection);
@@ -444,7 +442,7 @@ impl Transfer {
         {
             stack.finish(connection);
         }
-        if self.stage != Stage::Finishing && now >= end {
+        if self.stage == Stage::Moving && now >= end {
             self.count(stack, counts);
             self.stage = Stage::Finishing;
             if let Some(connection) = &self.connection
@@ -507,11 +505,8 @@ impl Transfer {
         self.asked >= REQUEST_LEN
     }
 
-    fn write(&mut self, stack: &mut Stack, connection: &Connection, plan: &Plan) {
-        if !self.ask(stack, connection, plan) {
-            return;
-        }
-        while stack.writable(connection) > 0 {
+    fn write(&mut self, stack: &mut Stack, connection: &Connection) {
+        while self.is_up() && stack.writable(connection) > 0 {
             let filled = stack.write(connection, |room| {
                 self.pattern.fill(room);
                 room.len()
