@@ -27,6 +27,7 @@ mod fleet;
 mod html;
 mod icmp;
 mod man;
+mod pattern;
 mod payload;
 mod ping;
 mod reflect;

@@ -40,15 +40,20 @@ pub(crate) enum Kind {
     Source,
     /// Asks what came of a run; the answer has the same kind and a body.
     Tally,
+    /// Over TCP: what follows is to be received, or asked for ([`crate::pattern`]).
+    Upload,
+    Download,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Echo,
         Self::Sink,
         Self::Start,
         Self::Source,
         Self::Tally,
+        Self::Upload,
+        Self::Download,
     ];
 
     const fn number(self) -> u8 {

@@ -96,6 +96,11 @@ impl Gateway {
         })
     }
 
+    /// The certificate of the CA that signed its own.
+    pub fn ca(&self) -> std::path::PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
     /// `loadgen connect` to it, in JSON, which it says at its end.
     pub fn loadgen(&self, password: &str, flags: &[&str]) -> Command {
         let mut command = self.connect(password, flags);

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 
-use super::{Access, Server, seconds};
+use super::{Access, Inside, Server, seconds};
 use crate::fleet::sizes::Sizes;
 use crate::fleet::threshold::Threshold;
 
@@ -98,13 +98,21 @@ pub(crate) struct Storm {
 #[derive(Clone, Debug, Args)]
 #[command(
     group = ArgGroup::new("direction").args(["both", "up", "down"]),
-    group = ArgGroup::new("load").args(["pps", "pps_per_session", "bps", "bps_per_session"]).required(true),
+    group = ArgGroup::new("load").args(["pps", "pps_per_session", "bps", "bps_per_session"]),
+    group = ArgGroup::new("work")
+        .args(["pps", "pps_per_session", "bps", "bps_per_session", "tcp_up", "tcp_down", "ping_interval"])
+        .multiple(true)
+        .required(true),
     after_help = "\
 Examples:
   loadgen traffic 127.0.0.1:4433 -N 200 --user demo --password demo --ca ca.pem --server-name demo \\
       --pps 20000 --size 1400 --duration 10 --json traffic.json
   loadgen traffic vpn.example.com -N 50 --user 'user-{n}' --password-stdin --down --to 10.0.0.9:7100 \\
-      --bps-per-session 2M --size imix --fail 'loss<0.1%' --fail 'latency_p99<20ms' < secret"
+      --bps-per-session 2M --size imix --fail 'loss<0.1%' --fail 'latency_p99<20ms' < secret
+  loadgen traffic vpn.example.com -N 50 --user 'user-{n}' --password-stdin --size 1400 --pps 10k \\
+      --search ndr --loss 0.1% --duration 5 --json ndr.json < secret
+  loadgen traffic vpn.example.com -N 100 --user 'user-{n}' --password-stdin --to 10.0.0.9:7100 \\
+      --tcp-up --tcp-down --ping-interval 0.2 --duration 30 < secret"
 )]
 pub(crate) struct Traffic {
     #[command(flatten)]
@@ -161,6 +169,19 @@ pub(crate) struct Traffic {
     /// due at once into as few as possible.
     #[arg(long)]
     pub(crate) record_per_packet: bool,
+
+    /// Search for the highest rate, of packets of --size over all sessions, at which no more than --loss
+    /// are lost: trials of --duration seconds begin at --pps and double or halve until the rate lies
+    /// between two of them, then bisect; the rate that is found must hold three times as long.
+    #[arg(long, requires = "pps", conflicts_with_all = ["tcp_up", "tcp_down"])]
+    pub(crate) search: Option<Search>,
+
+    /// The share of packets that a rate may lose in --search.
+    #[arg(long, value_name = "SHARE", default_value = "0.1%", value_parser = share)]
+    pub(crate) loss: f64,
+
+    #[command(flatten)]
+    pub(crate) inside: Inside,
 }
 
 impl Traffic {
@@ -173,6 +194,13 @@ impl Traffic {
     }
 }
 
+/// What is searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Search {
+    /// The non-drop rate (RFC 2544 §26.1, with a bound in place of zero).
+    Ndr,
+}
+
 /// Flags of `loadgen reflect`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -180,7 +208,7 @@ Examples:
   loadgen reflect --listen 10.0.0.9:7100
   loadgen reflect --listen 10.0.0.9:7100 --gso --json reflect.json")]
 pub(crate) struct Reflect {
-    /// The address and UDP port to receive on.
+    /// The address and the port, of UDP and of TCP, to receive on.
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,
 
@@ -267,6 +295,21 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share such as 0.1% or 0.001.
+fn share(text: &str) -> Result<f64, String> {
+    let (digits, unit) = match text.strip_suffix('%') {
+        Some(digits) => (digits, 0.01),
+        None => (text, 1.0),
+    };
+    let number: f64 = digits.parse().map_err(|_| "not a number".to_owned())?;
+    let share = number * unit;
+    if (0.0..1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err("not between 0 and 100%".to_owned())
+    }
+}
+
 /// A positive number with an optional k, M or G behind it.
 fn amount(text: &str) -> Result<f64, String> {
     let (digits, factor) = match text.strip_suffix(['k', 'M', 'G']) {
@@ -324,6 +367,15 @@ mod tests {
             assert!(amount(bad).is_err(), "{bad}");
         }
         assert!(rate("0").is_err() && rate("0.5").is_ok());
+    }
+
+    #[test]
+    fn shares_are_fractions_or_percent() {
+        assert_eq!(share("0.5"), Ok(0.5));
+        assert_eq!(share("50%"), Ok(0.5));
+        for bad in ["", "%", "1", "100%", "-1%", "nan"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

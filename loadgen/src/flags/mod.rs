@@ -11,11 +11,13 @@ use crate::connect::forward::Forward;
 use crate::connect::proxy;
 
 mod fleet;
+mod inside;
 
 mod output;
 
 pub(crate) use self::fleet::{Direction, Fleet, Reflect, Storm, Traffic};
 pub(crate) use self::output::{Compare, Output, Page};
+pub(crate) use self::inside::Inside;
 
 /// Real SSTP clients, to try any SSTP server and to measure it. Needs no root.
 #[derive(Debug, Parser)]

@@ -36,11 +36,23 @@ mod screen;
 
 mod watch;
 
+mod bulk;
+
+mod pings;
+
+mod stream;
+
 mod traffic;
 
 mod owner;
 
 mod curve;
+
+mod inside_report;
+
+mod search;
+
+mod trials;
 
 mod report;
 
@@ -52,5 +64,5 @@ pub(crate) use self::output::page;
 pub(crate) use self::pace::Pace;
 pub(crate) use self::run::{Signals, storm, traffic};
 pub(crate) use self::sizes::Sizes;
-pub(crate) use self::traffic::{StreamRequest, StreamTally};
+pub(crate) use self::stream::{StreamRequest, StreamTally};
 pub(crate) use self::window::{Arrival, Window};

@@ -40,6 +40,20 @@ impl Pace {
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         Instant::from_nanos(self.start.as_nanos().saturating_add(nanos))
     }
+
+    /// How many events lie before `end`.
+    pub(crate) fn count_before(&self, end: Instant) -> u64 {
+        let (mut low, mut high) = (0, 1_u64 << 40);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.at(middle) < end {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use datapath::time::Duration;
 use serde::Serialize;
 
 use super::curve::{Curve, curves};
+use super::inside_report::Inside;
 use super::run::{Scenario, Timing};
 use super::tally::{self, Causes, Packets, Tally, Times};
 use super::timeline::{Timeline, TimelineReport};
@@ -25,10 +26,10 @@ const SCHEMA_VERSION: u32 = 1;
 const START_LATE: Duration = Duration::from_millis(10);
 
 /// The same of a packet.
-const SEND_LATE: Duration = Duration::from_millis(1);
+pub(super) const SEND_LATE: Duration = Duration::from_millis(1);
 
 /// The share of late ones from which the result is bound by the generator.
-const LATE_SHARE_MAX: f64 = 0.01;
+pub(super) const LATE_SHARE_MAX: f64 = 0.01;
 
 /// Memory of this process, before the first session and when all were up.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +70,8 @@ pub(super) struct Report {
     setup: Setup,
     hold: Hold,
     traffic: Option<TrafficReport>,
+    #[serde(flatten)]
+    inside: Inside,
     end: End,
     generator: Generator,
     thresholds: Vec<ThresholdReport>,
@@ -204,7 +207,7 @@ struct ThresholdReport {
 
 /// A distribution of times in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Distribution {
+pub(super) struct Distribution {
     count: u64,
     min: f64,
     mean: f64,
@@ -216,7 +219,7 @@ struct Distribution {
 }
 
 impl Distribution {
-    fn of(times: &Times) -> Option<Self> {
+    pub(super) fn of(times: &Times) -> Option<Self> {
         let histogram = times.histogram();
         let us = |nanos: u64| micros(Duration::from_nanos(nanos));
         (!times.is_empty()).then(|| Self {
@@ -272,12 +275,18 @@ impl Report {
             Scenario::Traffic { .. } => Some(TrafficReport::new(subject)),
             Scenario::Hold(_) => None,
         };
-        let why = generator_bound(tally);
+        let inside = match scenario {
+            Scenario::Traffic { plan, .. } => Inside::new(plan, tally, timing.steady),
+            Scenario::Hold(_) => Inside::default(),
+        };
+        let why = inside.generator_bound(generator_bound(tally), tally, subject.shards);
         let (failed, lost) = (
             tally::total(&tally.failures),
             tally::total(&tally.disconnects),
         );
-        let is_sound = tally.packets.corrupted == 0 && tally.packets.wrong_session == 0;
+        let is_sound = tally.packets.corrupted == 0
+            && tally.packets.wrong_session == 0
+            && inside.is_sound(tally);
         let mut report = Self {
             schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),
@@ -318,6 +327,7 @@ impl Report {
                 lcp_echo_us: Distribution::of(&tally.echo),
             },
             traffic,
+            inside,
             end: End {
                 polite: tally.polite_ends,
                 other: tally::total(&tally.other_ends),
@@ -375,6 +385,7 @@ impl Report {
             "failed" => Some(number(self.setup.failed)),
             "disconnects" => Some(number(self.hold.disconnects)),
             "rate" => Some(self.setup.rate_per_s),
+            "ndr_pps" | "up_bps" | "down_bps" => self.inside.figure(name),
             "cpu" => Some(self.generator.cpu_s),
             "memory" => Some(number(self.generator.memory_per_session_bytes)),
             _ => {
@@ -382,6 +393,7 @@ impl Report {
                 let distribution = match name {
                     "setup" => self.setup.total_us,
                     "echo" => self.hold.lcp_echo_us,
+                    "ping" => self.inside.round_trip().copied(),
                     "latency" => traffic.and_then(|traffic| traffic.latency_us),
                     "lateness" => match traffic {
                         Some(traffic) => traffic.lateness_us,

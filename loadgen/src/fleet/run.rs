@@ -25,7 +25,7 @@ use super::output;
 use super::owner::{self, Fleet};
 use super::report::{self, Memory, Report};
 use super::tally::Tally;
-use super::traffic::{self, Load};
+use super::traffic::Plan;
 use super::watch::{Sight, Watch};
 use crate::connect;
 use crate::flags::{self, Direction};
@@ -55,7 +55,7 @@ const SECOND_PROTOCOL_WAIT: Duration = Duration::from_secs(1);
 pub(super) enum Scenario {
     Hold(Duration),
     Traffic {
-        plan: Arc<traffic::Plan>,
+        plan: Arc<Plan>,
         wait: Duration,
         record_per_packet: bool,
     },
@@ -68,26 +68,7 @@ pub(crate) fn storm(flags: &flags::Storm) -> ExitCode {
 
 /// Runs `loadgen traffic`.
 pub(crate) fn traffic(flags: &flags::Traffic) -> ExitCode {
-    let mean = flags.size.mean() * 8.0;
-    let load = match (
-        flags.pps,
-        flags.pps_per_session,
-        flags.bps,
-        flags.bps_per_session,
-    ) {
-        (Some(pps), ..) => Load::Total(pps),
-        (_, Some(pps), ..) => Load::PerSession(pps),
-        (.., Some(bps), _) => Load::Total(bps / mean),
-        (.., bps) => Load::PerSession(bps.unwrap_or(mean) / mean),
-    };
-    let plan = traffic::Plan {
-        direction: flags.direction(),
-        to: flags.to,
-        load,
-        sizes: flags.size.clone(),
-        duration: flags.duration,
-        run: u32::from_be_bytes(SystemEntropy.array()),
-    };
+    let plan = Plan::of(flags, u32::from_be_bytes(SystemEntropy.array()));
     let scenario = Scenario::Traffic {
         plan: Arc::new(plan),
         wait: flags.wait,
@@ -123,6 +104,11 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
     let shards = flags.shards.map_or(cpus.len(), usize::from).max(1);
     let shards = shards.min(flags.sessions as usize);
     check_host(flags.sessions, shards, sources)?;
+    if let Scenario::Traffic { plan, .. } = &scenario
+        && let Some(desk) = &plan.search
+    {
+        desk.expect(shards);
+    }
 
     let conduct = Conduct::new(clock::now() + LEAD * 4);
     let plan = Arc::new(owner::Plan {
@@ -418,11 +404,18 @@ impl Conductor<'_> {
             }
         };
         self.watch.steady(begin, until);
+        let search = match self.scenario {
+            Scenario::Traffic { plan, .. } => plan.search.as_deref(),
+            Scenario::Hold(_) => None,
+        };
         let shards = self.handles.len() as u64;
         let done = self
             .wait(|now, standing| {
                 let is_all_sent = standing.steady >= shards && standing.unsent == 0;
                 let is_all_here = early && is_all_sent && standing.received >= standing.sent;
+                if search.is_some_and(|desk| desk.is_done()) {
+                    return true;
+                }
                 now >= until && (is_all_here || now >= until + patience)
             })
             .await;

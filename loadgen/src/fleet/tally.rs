@@ -104,6 +104,8 @@ pub(crate) struct Packets {
     pub(crate) received_squares: f64,
     pub(crate) latency: Times,
     pub(crate) lateness: Times,
+    pub(crate) bulk: super::bulk::Counts,
+    pub(crate) pings: super::pings::Counts,
 }
 
 impl Packets {
@@ -137,6 +139,8 @@ impl Packets {
         self.received_squares += other.received_squares;
         self.latency.add(&other.latency);
         self.lateness.add(&other.lateness);
+        self.bulk.add(&other.bulk);
+        self.pings.add(&other.pings);
     }
 }
 

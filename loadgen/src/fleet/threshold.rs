@@ -34,7 +34,7 @@ enum Unit {
 
 const SHARES: [&str; 1] = ["loss"];
 
-const COUNTS: [&str; 11] = [
+const COUNTS: [&str; 14] = [
     "duplicates",
     "reordered",
     "corrupted",
@@ -44,14 +44,17 @@ const COUNTS: [&str; 11] = [
     "rate",
     "pps",
     "bps",
+    "ndr_pps",
+    "up_bps",
+    "down_bps",
     "cpu",
     "memory",
 ];
 
 /// Distributions: a figure is one of these, `_`, and a quantile.
-const TIMES: [&str; 12] = [
-    "setup", "tcp", "tls", "http", "sstp", "lcp", "auth", "binding", "network", "echo", "latency",
-    "lateness",
+const TIMES: [&str; 13] = [
+    "setup", "tcp", "tls", "http", "sstp", "lcp", "auth", "binding", "network", "echo", "ping",
+    "latency", "lateness",
 ];
 
 const QUANTILES: [&str; 5] = ["p50", "p90", "p99", "p999", "max"];

@@ -1,15 +1,23 @@
 //! The packets of one shard: which is due, what came back, and what that says.
+//!
+//! The datagrams are here; TCP is [`bulk`], pings are [`pings`](super::pings).
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use datapath::time::{Duration, Instant};
 
+use super::bulk::{self, Bulk};
 use super::pace::Pace;
+use super::pings::Pings;
+use super::report::{LATE_SHARE_MAX, SEND_LATE};
+use super::search::{Goal, Outcome};
 use super::sizes::Sizes;
+use super::stream::{StreamRequest, StreamTally};
 use super::tally::Packets;
+use super::trials::{Desk, Trials, Turn};
 use super::window::{Arrival, Window};
-use crate::flags::Direction;
+use crate::flags::{self, Direction};
 use crate::payload::{self, CLIENT_PORT, Header, Kind, Maker, Path, Payload};
 
 /// Packets sent in one turn, at most, so that arrivals are not kept waiting.
@@ -18,6 +26,10 @@ const BURST_MAX: u64 = 1024;
 /// How often a stream is asked for, in case the question is lost.
 const ASK_INTERVAL: Duration = Duration::from_millis(250);
 const ASKS_MAX: u32 = 8;
+
+/// A trial of a search lasts so long at least, and a search at most.
+const TRIAL_MIN: Duration = Duration::from_millis(100);
+const SEARCH_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How much is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,10 +46,64 @@ pub(crate) struct Plan {
     pub(crate) direction: Direction,
     /// `None`: the gateway's address in the tunnel, at the port of echo.
     pub(crate) to: Option<SocketAddr>,
-    pub(crate) load: Load,
+    /// Of datagrams, if there are any.
+    pub(crate) load: Option<Load>,
+    pub(crate) bulk: Option<bulk::Plan>,
+    /// Between two pings of a session.
+    pub(crate) ping_interval: Option<Duration>,
     pub(crate) sizes: Sizes,
     pub(crate) duration: Duration,
     pub(crate) run: u32,
+    /// The highest rate is searched for, and `load` is not looked at.
+    pub(crate) search: Option<Arc<Desk>>,
+}
+
+impl Plan {
+    /// What these flags ask for, in the run of that number.
+    pub(crate) fn of(flags: &flags::Traffic, run: u32) -> Self {
+        let bits = flags.size.mean() * 8.0;
+        let load = match (flags.pps, flags.pps_per_session) {
+            (Some(pps), _) => Some(Load::Total(pps)),
+            (None, Some(pps)) => Some(Load::PerSession(pps)),
+            (None, None) => match (flags.bps, flags.bps_per_session) {
+                (Some(bps), _) => Some(Load::Total(bps / bits)),
+                (None, Some(bps)) => Some(Load::PerSession(bps / bits)),
+                (None, None) => None,
+            },
+        };
+        let search = flags.search.map(|_| {
+            let goal = Goal {
+                loss_max: flags.loss,
+                first_rate: flags.pps.unwrap_or(1.0),
+                trial: flags.duration.max(TRIAL_MIN),
+            };
+            Desk::new(goal, LATE_SHARE_MAX, flags.wait, flags.fleet.quiet)
+        });
+        let inside = &flags.inside;
+        let bulk = flags.to.filter(|_| inside.tcp_up || inside.tcp_down);
+        Self {
+            direction: flags.direction(),
+            to: flags.to,
+            load,
+            bulk: bulk.map(|to| bulk::Plan {
+                up: inside.tcp_up,
+                down: inside.tcp_down,
+                to,
+                window: inside.tcp_window,
+                raw: inside.tcp_raw,
+            }),
+            ping_interval: inside.ping_interval,
+            sizes: flags.size.clone(),
+            // A search ends when it has found what it searches for.
+            duration: if flags.search.is_some() {
+                SEARCH_MAX
+            } else {
+                flags.duration
+            },
+            run,
+            search,
+        }
+    }
 }
 
 /// The stream of one session.
@@ -48,6 +114,8 @@ struct Stream {
     path: Option<Path>,
     next: u64,
     received: u64,
+    /// The same of earlier trials.
+    earlier: u64,
     arrived: Window,
     /// The far end's count was heard.
     tallied: bool,
@@ -69,9 +137,15 @@ pub(crate) struct Carrier {
 pub(crate) struct Traffic {
     plan: Arc<Plan>,
     start: Instant,
+    /// What packets of the present period are marked with, and how long it lasts.
+    run: u32,
+    duration: Duration,
+    /// A packet of a trial that is sent later shows that we do not keep up.
+    overdue_at: Instant,
     pace: Pace,
     /// Packets a second of each session.
     rate_each: f64,
+    up_everywhere: u64,
     /// The members that carry, in order.
     carriers: Vec<u32>,
     /// By member; those that carry nothing have none.
@@ -83,6 +157,13 @@ pub(crate) struct Traffic {
     /// Questions to the far end that were sent, and when the next is due.
     asks: u32,
     ask_at: Instant,
+    bulk: Option<Bulk>,
+    pings: Option<Pings>,
+    trials: Option<Trials>,
+    /// Whether there are datagrams at all.
+    is_begun: bool,
+    /// What is planned of them, and was sent late.
+    counted: Outcome,
     pub(crate) tally: Packets,
 }
 
@@ -94,13 +175,14 @@ impl Traffic {
         carriers: &[Carrier],
         up_everywhere: u64,
     ) -> Self {
-        let rate_each = match plan.load {
-            Load::Total(rate) => rate / (up_everywhere.max(1) as f64),
-            Load::PerSession(rate) => rate,
-        };
-        let rate = rate_each * (carriers.len().max(1) as f64);
         let mut streams = Vec::new();
         let mut members = Vec::new();
+        let mut bulk = plan
+            .bulk
+            .map(|bulk| Bulk::new(bulk, plan.run, start, plan.duration));
+        let mut pings = plan
+            .ping_interval
+            .map(|interval| Pings::new(plan.run, start, interval, plan.duration));
         for carrier in carriers {
             let member = carrier.member as usize;
             if member >= streams.len() {
@@ -115,43 +197,140 @@ impl Traffic {
                 *slot = Some(Box::new(stream));
             }
             members.push(carrier.member);
+            if let (Some(bulk), Some(own)) = (&mut bulk, carrier.own) {
+                bulk.add(carrier.member, carrier.session, IpAddr::V4(own));
+            }
+            if let (Some(pings), Some(path)) = (&mut pings, path(plan.to, carrier)) {
+                let (own, to) = (path.source.into(), path.destination.into());
+                pings.add(carrier.member, carrier.session, own, to);
+            }
         }
-        let pace = Pace::new(start, rate);
-        let sends = plan.direction != Direction::Down && !members.is_empty();
-        Self {
+        let mut traffic = Self {
             plan: Arc::clone(plan),
             start,
-            pace,
-            rate_each,
+            run: plan.run,
+            duration: plan.duration,
+            overdue_at: start,
+            pace: Pace::new(start, 1.0),
+            rate_each: 1.0,
+            up_everywhere: up_everywhere.max(1),
             carriers: members,
             streams,
             next: 0,
-            count: if sends {
-                count_within(&pace, start + plan.duration)
-            } else {
-                0
-            },
+            count: 0,
             maker: Maker::default(),
             asks: 0,
             ask_at: start,
+            bulk,
+            pings,
+            trials: None,
+            is_begun: false,
+            counted: Outcome::default(),
             tally: Packets::default(),
+        };
+        match &plan.search {
+            Some(desk) => {
+                let (trials, step) = Trials::begin(desk, start);
+                traffic.trials = Some(trials);
+                if let Some(step) = step {
+                    traffic.overdue_at = start + step.overdue_after();
+                    traffic.begin(start, step.duration, Load::Total(step.rate));
+                }
+            }
+            None => {
+                if let Some(load) = plan.load {
+                    traffic.begin(start, plan.duration, load);
+                }
+            }
+        }
+        traffic
+    }
+
+    /// Begins a period of datagrams.
+    fn begin(&mut self, start: Instant, duration: Duration, load: Load) {
+        self.rate_each = match load {
+            Load::Total(rate) => rate / (self.up_everywhere as f64),
+            Load::PerSession(rate) => rate,
+        };
+        let carriers = self.carriers.len();
+        self.start = start;
+        self.duration = duration;
+        self.pace = Pace::new(start, self.rate_each * (carriers.max(1) as f64));
+        let count = self.pace.count_before(start + duration);
+        self.next = 0;
+        self.count = match self.plan.direction {
+            Direction::Both | Direction::Up if carriers > 0 => count,
+            _ => 0,
+        };
+        if carriers > 0 {
+            self.counted.planned += count;
+        }
+        self.asks = 0;
+        self.ask_at = start;
+        self.is_begun = true;
+    }
+
+    /// Goes on to the next trial of a search, if this one is over.
+    fn try_on(&mut self, now: Instant, send: &mut impl FnMut(u32, &[u8]) -> bool) {
+        let Some(trials) = &mut self.trials else {
+            return;
+        };
+        let counted = Outcome {
+            sent: self.tally.sent,
+            received: self.tally.received,
+            ..self.counted
+        };
+        match trials.turn(now, &counted) {
+            Turn::Nothing => {}
+            Turn::Ask if self.plan.direction == Direction::Both => {}
+            Turn::Ask => self.ask_for_tallies(now, send),
+            Turn::Begin { step, at, number } => {
+                // What is still under way of the last trial is told from this one by its run.
+                self.run = self.plan.run.wrapping_add(number);
+                for stream in self.streams.iter_mut().flatten() {
+                    **stream = Stream {
+                        session: stream.session,
+                        path: stream.path,
+                        earlier: stream.earlier + stream.received,
+                        ..Stream::default()
+                    };
+                }
+                self.overdue_at = at + step.overdue_after();
+                self.begin(at, step.duration, Load::Total(step.rate));
+            }
         }
     }
 
-    /// Packets that are planned and were not sent yet.
-    pub(crate) const fn unsent(&self) -> u64 {
+    /// Packets that are planned and were not sent yet, and transfers that are not over.
+    pub(crate) fn unsent(&self) -> u64 {
+        let transfers = self.bulk.as_ref().map_or(0, Bulk::open);
+        let pings = self.pings.as_ref().map_or(0, Pings::unsent);
+        self.datagrams_unsent() + transfers + pings
+    }
+
+    const fn datagrams_unsent(&self) -> u64 {
         self.count.saturating_sub(self.next)
     }
 
     /// When something is to be sent.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        if self.unsent() > 0 {
-            return Some(self.pace.at(self.next));
-        }
-        (self.plan.direction == Direction::Down
+        let bulk = self.bulk.as_ref().and_then(Bulk::next_timeout);
+        let pings = self.pings.as_ref().and_then(Pings::next_timeout);
+        let datagrams = if self.datagrams_unsent() > 0 {
+            Some(self.pace.at(self.next))
+        } else {
+            self.asks_for_streams().then_some(self.ask_at)
+        };
+        let trials = self.trials.as_ref().and_then(Trials::next_timeout);
+        let others = bulk.into_iter().chain(pings).chain(trials);
+        datagrams.into_iter().chain(others).min()
+    }
+
+    fn asks_for_streams(&self) -> bool {
+        self.is_begun
+            && self.plan.direction == Direction::Down
             && self.asks < ASKS_MAX
-            && !self.carriers.is_empty())
-        .then_some(self.ask_at)
+            && !self.carriers.is_empty()
     }
 
     /// Sends what is due; `send` answers whether the member is still up.
@@ -160,6 +339,13 @@ impl Traffic {
         now: Instant,
         mut send: impl FnMut(u32, &[u8]) -> bool,
     ) {
+        if let Some(bulk) = &mut self.bulk {
+            bulk.handle_timeout(now, &mut self.tally.bulk, &mut send);
+        }
+        if let Some(pings) = &mut self.pings {
+            pings.handle_timeout(now, &mut self.tally.pings, &mut send);
+        }
+        self.try_on(now, &mut send);
         if self.plan.direction == Direction::Down {
             return self.ask_for_streams(now, send);
         }
@@ -213,7 +399,7 @@ impl Traffic {
         };
         let header = Header {
             kind,
-            run: self.plan.run,
+            run: self.run,
             session: stream.session,
             sequence: stream.next,
             planned: planned.as_nanos(),
@@ -226,12 +412,15 @@ impl Traffic {
         stream.next += 1;
         self.tally.sent += 1;
         self.tally.sent_bytes += u64::from(len);
-        self.tally.lateness.record(now.saturating_since(planned));
+        let late = now.saturating_since(planned);
+        self.counted.late += u64::from(late > SEND_LATE);
+        self.counted.overdue += u64::from(now > self.overdue_at);
+        self.tally.lateness.record(late);
     }
 
     /// Asks the far end for what is to come down; again, until each has been heard.
     fn ask_for_streams(&mut self, now: Instant, mut send: impl FnMut(u32, &[u8]) -> bool) {
-        if now < self.ask_at || self.asks >= ASKS_MAX {
+        if now < self.ask_at || !self.asks_for_streams() {
             return;
         }
         self.asks += 1;
@@ -239,7 +428,7 @@ impl Traffic {
         let body = StreamRequest {
             start: self.start.as_nanos(),
             rate_milli: milli(self.rate_each),
-            duration_ms: u32::try_from(self.plan.duration.as_millis()).unwrap_or(u32::MAX),
+            duration_ms: u32::try_from(self.duration.as_millis()).unwrap_or(u32::MAX),
         }
         .emit(&self.plan.sizes);
         for &member in &self.carriers {
@@ -253,7 +442,7 @@ impl Traffic {
             }
             let header = Header {
                 kind: Kind::Start,
-                run: self.plan.run,
+                run: self.run,
                 session: stream.session,
                 sequence: u64::from(self.asks),
                 planned: now.as_nanos(),
@@ -268,6 +457,9 @@ impl Traffic {
         now: Instant,
         mut send: impl FnMut(u32, &[u8]) -> bool,
     ) {
+        if !self.is_begun {
+            return;
+        }
         for &member in &self.carriers {
             let stream = self.streams.get(member as usize).and_then(Option::as_ref);
             let Some((stream, path)) = stream.and_then(|stream| Some((stream, stream.path?)))
@@ -279,7 +471,7 @@ impl Traffic {
             }
             let header = Header {
                 kind: Kind::Tally,
-                run: self.plan.run,
+                run: self.run,
                 session: stream.session,
                 sequence: 0,
                 planned: now.as_nanos(),
@@ -293,6 +485,9 @@ impl Traffic {
 
     /// A packet came out of the tunnel of `member`.
     pub(crate) fn handle_packet(&mut self, now: Instant, member: u32, packet: &[u8]) {
+        if self.is_of_a_transfer(now, member, packet) || self.is_of_a_ping(now, member, packet) {
+            return;
+        }
         let Some((path, payload)) = payload::parse(packet) else {
             self.tally.foreign += 1;
             return;
@@ -313,7 +508,7 @@ impl Traffic {
                 return;
             }
         };
-        if header.run != self.plan.run {
+        if header.run != self.run {
             self.tally.foreign += 1;
             return;
         }
@@ -337,7 +532,7 @@ impl Traffic {
                 return;
             }
             // A reflector sends the question back.
-            Kind::Start => return,
+            Kind::Start | Kind::Upload | Kind::Download => return,
             Kind::Echo | Kind::Sink | Kind::Source => {}
         }
         match stream.arrived.arrive(header.sequence) {
@@ -357,6 +552,26 @@ impl Traffic {
         self.tally.received_bytes += packet.len() as u64;
         let planned = Instant::from_nanos(header.planned);
         self.tally.latency.record(now.saturating_since(planned));
+    }
+
+    fn is_of_a_transfer(&mut self, now: Instant, member: u32, packet: &[u8]) -> bool {
+        let Some(bulk) = &mut self.bulk else {
+            return false;
+        };
+        match destination_of(packet, TCP) {
+            Some(to) => bulk.handle_packet(now, member, to, packet, &mut self.tally.bulk),
+            None => return false,
+        }
+        true
+    }
+
+    fn is_of_a_ping(&mut self, now: Instant, member: u32, packet: &[u8]) -> bool {
+        match &mut self.pings {
+            Some(pings) if destination_of(packet, ICMP).is_some() => {
+                pings.handle_packet(now, member, packet, &mut self.tally.pings)
+            }
+            _ => false,
+        }
     }
 
     /// What the far end says of one stream: what it received of ours, or sent to us.
@@ -387,8 +602,13 @@ impl Traffic {
 
     /// Closes the account of every session.
     pub(crate) fn finish(&mut self) {
-        for stream in self.streams.iter().flatten() {
-            self.tally.add_session(stream.received);
+        if self.is_begun {
+            for stream in self.streams.iter().flatten() {
+                self.tally.add_session(stream.earlier + stream.received);
+            }
+        }
+        if let Some(bulk) = &mut self.bulk {
+            bulk.finish(&mut self.tally.bulk);
         }
     }
 }
@@ -398,18 +618,15 @@ fn milli(rate: f64) -> u64 {
     Duration::try_from_secs_f64(rate * 1e3).map_or(u64::MAX, |thousandfold| thousandfold.as_secs())
 }
 
-/// How many events of `pace` lie before `end`.
-fn count_within(pace: &Pace, end: Instant) -> u64 {
-    let (mut low, mut high) = (0, 1_u64 << 40);
-    while low < high {
-        let middle = low.midpoint(high);
-        if pace.at(middle) < end {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
+// RFC 790.
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+
+/// Where an IPv4 packet of this protocol goes.
+fn destination_of(packet: &[u8], protocol: u8) -> Option<IpAddr> {
+    let header = packet.first_chunk::<20>()?;
+    let is_it = header[0] >> 4 == 4 && header[9] == protocol;
+    is_it.then(|| Ipv4Addr::new(header[16], header[17], header[18], header[19]).into())
 }
 
 /// From a session to the far end, if the session has what it takes.
@@ -427,209 +644,5 @@ fn path(to: Option<SocketAddr>, carrier: &Carrier) -> Option<Path> {
     })
 }
 
-/// The body of [`Kind::Start`]: what stream a session asks for. It is followed by the sizes, two
-/// bytes each, to the end of the payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StreamRequest {
-    /// When the first is planned, by the asker's clock; the far end may be late.
-    pub(crate) start: u64,
-    /// Packets in a thousand seconds.
-    pub(crate) rate_milli: u64,
-    pub(crate) duration_ms: u32,
-}
-
-impl StreamRequest {
-    pub(crate) fn emit(&self, sizes: &Sizes) -> Vec<u8> {
-        let mut body = Vec::new();
-        body.extend_from_slice(&self.start.to_be_bytes());
-        body.extend_from_slice(&self.rate_milli.to_be_bytes());
-        body.extend_from_slice(&self.duration_ms.to_be_bytes());
-        body.extend(sizes.list().iter().flat_map(|size| size.to_be_bytes()));
-        body
-    }
-
-    /// Reads a body; `None` if it is not one.
-    pub(crate) fn parse(body: &[u8]) -> Option<(Self, Sizes)> {
-        let (start, rest) = body.split_first_chunk::<8>()?;
-        let (rate_milli, rest) = rest.split_first_chunk::<8>()?;
-        let (duration_ms, rest) = rest.split_first_chunk::<4>()?;
-        let (sizes, tail) = rest.as_chunks::<2>();
-        let sizes = sizes.iter().map(|size| u16::from_be_bytes(*size)).collect();
-        let request = Self {
-            start: u64::from_be_bytes(*start),
-            rate_milli: u64::from_be_bytes(*rate_milli),
-            duration_ms: u32::from_be_bytes(*duration_ms),
-        };
-        tail.is_empty().then_some(())?;
-        Some((request, Sizes::new(sizes)?))
-    }
-}
-
-/// The body of an answer to [`Kind::Tally`]: seven numbers of eight bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct StreamTally {
-    pub(crate) received: u64,
-    pub(crate) received_bytes: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) reordered: u64,
-    pub(crate) corrupted: u64,
-    pub(crate) sent: u64,
-    pub(crate) sent_bytes: u64,
-}
-
-impl StreamTally {
-    pub(crate) fn emit(&self) -> Vec<u8> {
-        [
-            self.received,
-            self.received_bytes,
-            self.duplicates,
-            self.reordered,
-            self.corrupted,
-            self.sent,
-            self.sent_bytes,
-        ]
-        .iter()
-        .flat_map(|number| number.to_be_bytes())
-        .collect()
-    }
-
-    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
-        let (numbers, rest) = body.as_chunks::<8>();
-        let &[a, b, c, d, e, f, g] = numbers else {
-            return None;
-        };
-        let [
-            received,
-            received_bytes,
-            duplicates,
-            reordered,
-            corrupted,
-            sent,
-            sent_bytes,
-        ] = [a, b, c, d, e, f, g].map(u64::from_be_bytes);
-        rest.is_empty().then_some(Self {
-            received,
-            received_bytes,
-            duplicates,
-            reordered,
-            corrupted,
-            sent,
-            sent_bytes,
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const START: Instant = Instant::from_nanos(5_000_000_000);
-    const MS: Duration = Duration::from_millis(1);
-
-    fn carrier(member: u32) -> Carrier {
-        Carrier {
-            member,
-            session: member * 2,
-            own: Some(Ipv4Addr::new(10, 0, 0, 10)),
-            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
-        }
-    }
-
-    fn traffic(direction: Direction, carriers: &[Carrier]) -> Traffic {
-        let plan = Plan {
-            direction,
-            to: None,
-            load: Load::Total(1000.0),
-            sizes: "64,200".parse().unwrap(),
-            duration: MS * 100,
-            run: 77,
-        };
-        Traffic::new(&Arc::new(plan), START, carriers, carriers.len() as u64)
-    }
-
-    fn sent(traffic: &mut Traffic, now: Instant) -> Vec<(u32, Vec<u8>)> {
-        let mut packets = Vec::new();
-        traffic.handle_timeout(now, |member, packet| {
-            packets.push((member, packet.to_vec()));
-            true
-        });
-        packets
-    }
-
-    #[test]
-    fn a_late_sender_catches_up_and_hides_nothing() {
-        let mut traffic = traffic(Direction::Both, &[carrier(0), carrier(1)]);
-        assert_eq!(traffic.next_timeout(), Some(START));
-        assert_eq!(sent(&mut traffic, START).len(), 1);
-        let late = START + MS * 50;
-        let packets = sent(&mut traffic, late);
-        assert_eq!(packets.len(), 50);
-        for (member, packet) in &packets {
-            traffic.handle_packet(late, *member, packet);
-        }
-        assert_eq!(traffic.tally.received, 50);
-        assert!(traffic.tally.latency.histogram().max() >= 49_000_000);
-        sent(&mut traffic, START + MS * 1000);
-        assert_eq!(traffic.tally.sent, 100, "no more than what was planned");
-        assert_eq!(traffic.next_timeout(), None);
-    }
-
-    #[test]
-    fn whatever_is_wrong_with_an_arrival_is_told() {
-        let mut traffic = traffic(Direction::Both, &[carrier(0), carrier(1)]);
-        let packets = sent(&mut traffic, START + MS * 9);
-        let (member, packet) = &packets[0];
-        let now = START + MS * 9;
-        traffic.handle_packet(now, 1 - member, packet);
-        assert_eq!(traffic.tally.wrong_session, 1);
-        traffic.handle_packet(now, *member, &packets[2].1);
-        traffic.handle_packet(now, *member, packet);
-        traffic.handle_packet(now, *member, packet);
-        assert_eq!((traffic.tally.reordered, traffic.tally.duplicates), (1, 1));
-        let mut damaged = packets[4].1.clone();
-        *damaged.last_mut().unwrap() ^= 1;
-        traffic.handle_packet(now, *member, &damaged);
-        assert_eq!(traffic.tally.corrupted, 1);
-        // The magic itself damaged: still ours, by its port.
-        let mut damaged = packets[4].1.clone();
-        damaged[28] ^= 1;
-        traffic.handle_packet(now, *member, &damaged);
-        assert_eq!(traffic.tally.corrupted, 2);
-        traffic.handle_packet(now, *member, &[]);
-        assert_eq!(traffic.tally.foreign, 1);
-        assert_eq!(traffic.tally.received, 2);
-    }
-
-    #[test]
-    fn a_session_that_is_gone_sends_nothing_and_that_is_counted() {
-        let mut traffic = traffic(Direction::Up, &[carrier(0)]);
-        traffic.handle_timeout(START + MS * 100, |_, _| false);
-        assert_eq!((traffic.tally.sent, traffic.tally.not_sent), (0, 100));
-    }
-
-    #[test]
-    fn requests_and_tallies_are_read_back() {
-        let request = StreamRequest {
-            start: 1,
-            rate_milli: 2,
-            duration_ms: 3,
-        };
-        let sizes: Sizes = "64,1400".parse().unwrap();
-        let body = request.emit(&sizes);
-        assert_eq!(StreamRequest::parse(&body), Some((request, sizes)));
-        for len in 0..body.len() {
-            let cut = StreamRequest::parse(&body[..len]);
-            assert!(
-                cut.is_none_or(|(_, sizes)| sizes.list() == [64]),
-                "{len} bytes"
-            );
-        }
-        let tally = StreamTally {
-            received: 1,
-            sent_bytes: 7,
-            ..StreamTally::default()
-        };
-        assert_eq!(StreamTally::parse(&tally.emit()), Some(tally));
-        assert_eq!(StreamTally::parse(&tally.emit()[1..]), None);
-    }
-}
+mod tests;

@@ -4,9 +4,12 @@
 //! echo goes back as it came, a sink is counted, a request for a stream is answered with packets at
 //! planned times, a question for the tally with what was counted.
 //!
+//! Over TCP on the same port it receives and sends in bulk ([`crate::pattern`]).
+//!
 //! ```text
 //!   receiver: recv ─▶ echo │ count │ tally ─▶ send        one thread
 //!                └─ request ─▶ source: heap of streams ─▶ send at planned times, another
+//!   listener: accept ─▶ receive and compare │ send       one more, and one a connection
 //! ```
 //!
 //! It answers whoever asks, with up to what was asked for, so it belongs on a network of one's own.
@@ -14,6 +17,7 @@
 //! Limits: streams known at once, packets a second and seconds of one stream.
 
 mod source;
+mod tcp;
 
 use std::collections::HashMap;
 use std::io;
@@ -65,6 +69,18 @@ struct Report {
     /// Echoes, tallies and packets of streams that the system did not take.
     send_errors: u64,
     streams: usize,
+    tcp: TcpReport,
+}
+
+/// What was moved over TCP.
+#[derive(Debug, Serialize)]
+struct TcpReport {
+    connections: u64,
+    refused: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+    corrupted: u64,
+    broken: u64,
 }
 
 /// What the receiver counts.
@@ -126,6 +142,9 @@ fn try_run(flags: &Reflect) -> Result<(), Stop> {
     let address = socket
         .local_addr()
         .map_err(failed("the socket has no address"))?;
+    // One port for both, so that a client has one far end to name.
+    let listener =
+        tcp::listen(address).map_err(failed(&format!("cannot listen on {address} for TCP")))?;
     let twin = || {
         socket
             .try_clone()
@@ -144,6 +163,10 @@ fn try_run(flags: &Reflect) -> Result<(), Stop> {
         streams: HashMap::new(),
         totals: Totals::default(),
     };
+    let transfers = Arc::new(tcp::Counts::default());
+    let (of_listener, listener_stop) = (Arc::clone(&transfers), Arc::clone(&stop));
+    // It ends with the process: it waits in accept, and its connections in read.
+    std::thread::spawn(move || tcp::run(&listener, &of_listener, &listener_stop));
     let receiver_stop = Arc::clone(&stop);
     let receiver = std::thread::spawn(move || receiver.run(&receiver_stop));
 
@@ -159,7 +182,12 @@ fn try_run(flags: &Reflect) -> Result<(), Stop> {
         .map_err(panicked)?
         .map_err(failed("cannot receive"))?;
     pacer.join().map_err(panicked)?;
-    let report = report(&totals, &streams, failures.load(Ordering::Relaxed));
+    let report = report(
+        &totals,
+        &streams,
+        failures.load(Ordering::Relaxed),
+        &transfers,
+    );
     if let Some(path) = &flags.json {
         let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
         text.push('\n');
@@ -167,7 +195,8 @@ fn try_run(flags: &Reflect) -> Result<(), Stop> {
     }
     if !flags.quiet {
         connect::print(&format!(
-            "{} received, {} echoed, {} counted, {} corrupted, {} foreign; {} sent in {} streams\n",
+            "{} received, {} echoed, {} counted, {} corrupted, {} foreign; {} sent in {} streams; \
+             {} bytes received and {} sent over {} TCP connections, {} corrupted\n",
             report.received,
             report.echoed,
             report.counted,
@@ -175,12 +204,17 @@ fn try_run(flags: &Reflect) -> Result<(), Stop> {
             report.foreign,
             report.sent,
             report.streams,
+            report.tcp.received_bytes,
+            report.tcp.sent_bytes,
+            report.tcp.connections,
+            report.tcp.corrupted,
         ));
     }
     Ok(())
 }
 
-fn report(totals: &Totals, streams: &Streams, failures: u64) -> Report {
+fn report(totals: &Totals, streams: &Streams, failures: u64, transfers: &tcp::Counts) -> Report {
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let sources = || {
         streams
             .values()
@@ -205,6 +239,14 @@ fn report(totals: &Totals, streams: &Streams, failures: u64) -> Report {
             .sum(),
         send_errors: totals.send_errors + failures,
         streams: sources().count(),
+        tcp: TcpReport {
+            connections: count(&transfers.connections),
+            refused: count(&transfers.refused),
+            received_bytes: count(&transfers.received_bytes),
+            sent_bytes: count(&transfers.sent_bytes),
+            corrupted: count(&transfers.corrupted),
+            broken: count(&transfers.broken),
+        },
     }
 }
 
@@ -280,7 +322,7 @@ impl Receiver {
             Kind::Start => self.start(&header, body, from),
             Kind::Tally => self.tell(&header, from),
             // Ours alone to send.
-            Kind::Source => self.totals.foreign += 1,
+            Kind::Source | Kind::Upload | Kind::Download => self.totals.foreign += 1,
         }
     }
 

@@ -35,6 +35,8 @@ impl Report {
             row(&mut text, "send lateness", traffic.lateness_us.as_ref());
             traffic.write(&mut text);
         }
+        row(&mut text, "ping", self.inside.round_trip());
+        text += &self.inside.table();
         let _ = writeln!(
             text,
             "\nheld {:.1} s, {} disconnects; ended {} politely, {} otherwise",
