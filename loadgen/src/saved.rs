@@ -264,7 +264,8 @@ mod tests {
     fn figures_are_found_by_name() {
         let report = serde_json::json!({
             "setup": {"rate_per_s": 5.5, "total_us": {"count": 1000, "p99": 7.0}, "failed": null,
-                      "phases": [{"name": "TLS", "us": {"count": 9, "p50": 3.0}}, {"name": "LCP", "us": null}]},
+                      "phases": [{"name": "TLS", "us": {"count": 9, "p50": 3.0}},
+                                 {"name": "LCP", "us": null}]},
         });
         let figures = figures();
         let figure = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap();

@@ -318,10 +318,11 @@ fn two_runs_are_compared() {
     let figures = comparison["figures"].as_array().unwrap();
     let verdict =
         |name: &str| &figures.iter().find(|row| row["figure"] == name).unwrap()["verdict"];
-    assert_eq!(
-        (verdict("setup_p99"), verdict("rate")),
-        (&"too_few".into(), &"same".into())
-    );
+    assert_eq!(verdict("setup_p99"), "too_few");
+    // On a busy machine the starts themselves may have been late.
+    let is_late = comparison["a"]["generator_bound"] == true;
+    let expected = if is_late { "generator_bound" } else { "same" };
+    assert_eq!(verdict("rate"), expected);
     assert!(
         figures
             .iter()

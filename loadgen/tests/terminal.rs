@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{NAME, PASSWORD, Server, USER, Wishes};
@@ -11,6 +11,17 @@ use support::{NAME, PASSWORD, Server, USER, Wishes};
 /// What a terminal is told on entering the other screen, and on leaving it with the cursor shown.
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l\x1b[?25h";
+
+/// The command on its terminal; it does not outlive a test that failed.
+struct OnTerminal(Child);
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 #[test]
 fn a_run_is_shown_until_ctrl_c() {
@@ -30,7 +41,7 @@ fn a_run_is_shown_until_ctrl_c() {
         server.address,
         server.ca.display()
     );
-    let mut child = Command::new("script")
+    let child = Command::new("script")
         .args([
             "--quiet",
             "--return",
@@ -45,7 +56,11 @@ fn a_run_is_shown_until_ctrl_c() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut child = OnTerminal(child);
+    let (mut keys, mut screen) = (
+        child.0.stdin.take().unwrap(),
+        child.0.stdout.take().unwrap(),
+    );
     let (send, shown) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         let mut chunk = [0; 4096];
@@ -66,7 +81,7 @@ fn a_run_is_shown_until_ctrl_c() {
     }
     keys.write_all(b"\x03").unwrap();
     keys.flush().unwrap();
-    let status = child.wait().unwrap();
+    let status = child.0.wait().unwrap();
     drop(keys);
     reader.join().unwrap();
     for chunk in shown.try_iter() {

@@ -283,7 +283,8 @@ mod tests {
     #[test]
     fn what_was_asked_must_be_the_same() {
         let a = serde_json::json!({"command": "storm", "scenario": {"sessions": 5, "shards": 1}});
-        let b = serde_json::json!({"command": "storm", "scenario": {"sessions": 6, "shards": 2, "persona": "x"}});
+        let scenario = serde_json::json!({"sessions": 6, "shards": 2, "persona": "x"});
+        let b = serde_json::json!({"command": "storm", "scenario": scenario});
         let found: Vec<String> = differences(&a, &b).into_iter().map(|d| d.what).collect();
         assert_eq!(found, ["scenario.persona", "scenario.sessions"]);
         assert!(differences(&a, &a).is_empty());

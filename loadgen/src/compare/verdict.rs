@@ -7,16 +7,17 @@
 //!   that does other things too;
 //! - how far the run itself wavered: the interquartile range of the figure over the seconds of the run,
 //!   as a share of its median, in the run that wavered more (for figures that the timeline has);
-//! - for events, three times the square root of how many there were in both: what chance does.
+//! - what chance does: for a quantile, three by the square root of the values beyond it in the run that
+//!   has fewer; for events, three times the square root of how many there were in both.
 //!
-//! A quantile with fewer than ten values beyond it in either run is not judged, and a maximum never:
-//! it is one value.
+//! A quantile with fewer than ten values beyond it in either run is not judged, and a maximum never: it
+//! is one value. Nor are times and rates if either run was bound by its generator, whose they are then.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::is_better;
-use crate::saved::{Figure, Unit, list, number};
+use crate::saved::{Figure, Unit, is, list, number};
 
 /// Values beyond a quantile from which it says something.
 const BEYOND_MIN: f64 = 9.999;
@@ -34,6 +35,8 @@ pub(super) enum Verdict {
     Changed,
     /// Within the noise.
     Same,
+    /// They are loadgen's own.
+    GeneratorBound,
     /// Too few values to say anything.
     TooFew,
     /// One value, or in one run only.
@@ -47,6 +50,7 @@ impl Verdict {
             Self::Worse => "WORSE",
             Self::Changed => "changed",
             Self::Same => "same",
+            Self::GeneratorBound => "generator-bound",
             Self::TooFew => "too few values",
             Self::NotJudged => "",
         }
@@ -85,14 +89,20 @@ pub(super) fn judge(figure: &Figure, a: &Value, b: &Value) -> Judged {
             return not_judged(change, Verdict::TooFew);
         }
     }
+    let is_count = matches!(figure.unit, Unit::Events | Unit::Share | Unit::Bytes);
+    if !is_count && (is(a, "generator_bound") || is(b, "generator_bound")) {
+        return not_judged(change, Verdict::GeneratorBound);
+    }
     let difference = (to - from).abs();
     let (noise, absolute) = if figure.unit == Unit::Events {
         let absolute = 3.0 * (from + to).max(0.0).sqrt();
         ((from > 0.0).then(|| absolute / from), absolute)
     } else {
-        let noise = floor(figure)
-            .max(wavering(&figure.name, a))
-            .max(wavering(&figure.name, b));
+        let noise = [a, b].into_iter().fold(floor(figure), |noise, report| {
+            noise
+                .max(wavering(&figure.name, report))
+                .max(chance(figure, report))
+        });
         (Some(noise), noise * from.abs())
     };
     let verdict = match is_better(figure.better, to > from) {
@@ -123,6 +133,12 @@ fn floor(figure: &Figure) -> f64 {
         Some((_, share)) if share > 0.9 => 0.1,
         _ => 0.05,
     }
+}
+
+/// How far a quantile of so many values is off by chance; 0 of any other figure.
+fn chance(figure: &Figure, report: &Value) -> f64 {
+    let beyond = figure.count_beyond(report).filter(|&count| count > 0.0);
+    beyond.map_or(0.0, |count| 3.0 / count.sqrt())
 }
 
 /// The interquartile range of a figure over the seconds of a run, as a share of its median; 0 where
@@ -181,7 +197,10 @@ mod tests {
             .map(|p99| serde_json::json!({"latency_us": {"p99": p99}, "received": 1000}))
             .collect();
         serde_json::json!({
-            "traffic": {"latency_us": {"count": 100_000, "p99": p99, "max": p99 * 9.0}, "pps_received": 1000.0},
+            "traffic": {
+                "latency_us": {"count": 100_000, "p99": p99, "max": p99 * 9.0},
+                "pps_received": 1000.0,
+            },
             "timeline": {"interval_s": 1, "points": points},
         })
     }
@@ -234,7 +253,10 @@ mod tests {
 
     #[test]
     fn few_values_make_no_quantile() {
-        let few = |count: u32| serde_json::json!({"setup": {"total_us": {"count": count, "p99": 1.0, "p50": 1.0}}});
+        let few = |count: u32| {
+            let total = serde_json::json!({"count": count, "p99": 1.0, "p50": 1.0});
+            serde_json::json!({"setup": {"total_us": total}})
+        };
         assert_eq!(
             verdict("setup_p99", &few(900), &few(5_000)),
             Verdict::TooFew
@@ -244,5 +266,25 @@ mod tests {
             Verdict::Same
         );
         assert_eq!(verdict("setup_p50", &few(30), &few(30)), Verdict::Same);
+        let took = |p50: f64, count: u32| {
+            let total = serde_json::json!({"count": count, "p50": p50});
+            serde_json::json!({"setup": {"total_us": total}})
+        };
+        assert_eq!(
+            verdict("setup_p50", &took(1.0, 60), &took(1.5, 60)),
+            Verdict::Same
+        );
+        assert_eq!(
+            verdict("setup_p50", &took(1.0, 6_000), &took(1.5, 6_000)),
+            Verdict::Worse
+        );
+    }
+
+    #[test]
+    fn what_the_generator_made_is_not_the_servers() {
+        let (a, mut b) = (run(100.0, &[100.0; 10]), run(150.0, &[150.0; 10]));
+        assert_eq!(verdict("latency_p99", &a, &b), Verdict::Worse);
+        b["generator_bound"] = true.into();
+        assert_eq!(verdict("latency_p99", &a, &b), Verdict::GeneratorBound);
     }
 }

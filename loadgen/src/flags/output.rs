@@ -23,9 +23,11 @@ pub(crate) struct Output {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 A figure changed if it moved by more than its noise, which is the largest of: 5 % (10 % for a p99, 20 %
-for a p99.9); the interquartile range of the figure over the seconds of either run; for events, three
-times the square root of how many there were in both runs. A quantile with fewer than ten values beyond
-it is not judged, nor is a maximum. --fail is on the change itself, whatever the noise.
+for a p99.9); the interquartile range of the figure over the seconds of either run; what chance does: for
+a quantile, three by the square root of the values beyond it, for events three times the square root of
+how many there were in both runs. A quantile with fewer than ten values beyond it is not judged, nor is a
+maximum, nor times and rates of a run that was bound by its generator. --fail is on the change itself,
+whatever the noise.
 
 Examples:
   loadgen compare before.json after.json

@@ -147,6 +147,17 @@ impl Distributions {
         }
     }
 
+    /// The same of one that is not needed any more: where there was nothing it is not copied.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (sum, times) in self.0.iter_mut().zip(other.0) {
+            if sum.is_empty() {
+                *sum = times;
+            } else {
+                sum.add(&times);
+            }
+        }
+    }
+
     /// Gives back to the tally what was taken from it.
     pub(super) fn add_to(&self, tally: &mut Tally) {
         for metric in Metric::all() {
@@ -245,7 +256,7 @@ impl Sampler {
         &mut self,
         up: u64,
         tally: &mut Tally,
-        mut packets: Option<&mut Packets>,
+        packets: Option<&mut Packets>,
         to: &Samples,
     ) {
         let so_far = counts(tally, packets.as_deref());
@@ -254,7 +265,7 @@ impl Sampler {
             second: u32::try_from(before.as_secs()).unwrap_or(u32::MAX),
             up,
             counts: so_far.minus(self.last),
-            distributions: Distributions::take(tally, packets.as_deref_mut()),
+            distributions: Distributions::take(tally, packets),
         });
         self.last = so_far;
     }

@@ -13,7 +13,7 @@ use datapath::time::Instant;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
+use ratatui::crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
@@ -38,26 +38,24 @@ const SEND_LATE_NANOS: u64 = 1_000_000;
 /// Whether the terminal shows our screen.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
 
-static HOOK: Once = Once::new();
-
 /// A terminal that shows the view; dropped, it shows what it did before.
 #[derive(Debug)]
 pub(super) struct Screen(Terminal<CrosstermBackend<Stdout>>);
 
 impl Screen {
     pub(super) fn open() -> io::Result<Self> {
-        let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
-        HOOK.call_once(|| {
-            let told = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |panic| {
-                close();
-                told(panic);
-            }));
-        });
+        let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+        restore_on_panic();
         IS_OPEN.store(true, Ordering::Release);
-        execute!(io::stdout(), EnterAlternateScreen, Hide)
-            .and_then(|()| terminal.clear())
-            .inspect_err(|_| close())?;
+        // Not Terminal::clear: it asks the terminal where its cursor is and waits for an answer, which
+        // comes as keys, and those are not read.
+        execute!(
+            io::stdout(),
+            EnterAlternateScreen,
+            Hide,
+            Clear(ClearType::All)
+        )
+        .inspect_err(|_| close())?;
         Ok(Self(terminal))
     }
 
@@ -73,6 +71,18 @@ impl Drop for Screen {
     fn drop(&mut self) {
         close();
     }
+}
+
+/// From now on a panic of any thread gives the terminal back before it is told of.
+fn restore_on_panic() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            close();
+            told(panic);
+        }));
+    });
 }
 
 /// Gives the terminal back, once.
@@ -472,6 +482,15 @@ mod tests {
             view(true).line(),
             "  30 s: 190 of 200 up, 9 failed, 1 lost, 600000 sent, 599000 received"
         );
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        restore_on_panic();
+        IS_OPEN.store(true, Ordering::Release);
+        let thread = std::thread::spawn(|| panic!("as the test wants it"));
+        assert!(thread.join().is_err());
+        assert!(!IS_OPEN.load(Ordering::Acquire));
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Timeline {
             *up = Some(sample.up);
         }
         open.counts = open.counts.plus(sample.counts);
-        open.distributions.add(&sample.distributions);
+        open.distributions.merge(sample.distributions);
     }
 
     /// The next second that every shard has told of, or at the end of the run any.

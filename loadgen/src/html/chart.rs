@@ -173,10 +173,17 @@ impl Chart<'_> {
             let points = thinned
                 .iter()
                 .map(|(x, values)| (*x, values.get(index).copied().flatten()));
-            let path = path(
+            let (path, alone) = path(
                 points.map(|(x, value)| value.map(|value| (across.place(x), axis.place(value)))),
             );
             let _ = write!(text, "<path class=\"line {}\" d=\"{path}\"/>", series.class);
+            for (x, y) in alone {
+                let _ = write!(
+                    text,
+                    "<circle class=\"{}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\"/>",
+                    series.class
+                );
+            }
         }
         text += &self.columns(&thinned, &across);
         text += "</svg></figure>";
@@ -283,29 +290,24 @@ impl Chart<'_> {
     }
 }
 
-/// A path through these places; one that stands alone is drawn as a dot.
-fn path(points: impl Iterator<Item = Option<(f64, f64)>>) -> String {
-    let mut text = String::new();
-    let (mut is_drawing, mut is_dot) = (false, false);
-    for point in points {
+/// A path through these places, and those that stand alone, of which a path would show nothing.
+fn path(points: impl Iterator<Item = Option<(f64, f64)>>) -> (String, Vec<(f64, f64)>) {
+    let (mut text, mut alone) = (String::new(), Vec::new());
+    let (mut run, mut last) = (0_usize, None);
+    for point in points.chain([None]) {
         match point {
             Some((x, y)) => {
-                let _ = write!(text, "{}{x:.1} {y:.1}", if is_drawing { 'L' } else { 'M' });
-                is_dot = !is_drawing;
-                is_drawing = true;
+                let _ = write!(text, "{}{x:.1} {y:.1}", if run > 0 { 'L' } else { 'M' });
+                run += 1;
             }
             None => {
-                if is_dot {
-                    text += "h.1";
-                }
-                (is_drawing, is_dot) = (false, false);
+                alone.extend(last.filter(|_| run == 1));
+                run = 0;
             }
         }
+        last = point;
     }
-    if is_dot {
-        text += "h.1";
-    }
-    text
+    (text, alone)
 }
 
 /// Groups of bars on one scale, such as the phases of the set-up with their quantiles.
@@ -399,9 +401,11 @@ mod tests {
         )
         .svg();
         assert!(
-            svg.contains("d=\"M52.0 149.5L188.0 103.0M460.0 10.0h.1\""),
+            svg.contains("d=\"M52.0 149.5L188.0 103.0M460.0 10.0\""),
             "{svg}"
         );
+        assert_eq!(svg.matches("<circle").count(), 1, "{svg}");
+        assert!(svg.contains("cx=\"460.0\" cy=\"10.0\""), "{svg}");
         assert!(svg.contains("a &lt; b") && !svg.contains("a < b"));
         assert_eq!(chart(&x, vec![None; 4], Scale::Linear).svg(), "");
     }

@@ -241,11 +241,11 @@ fn causes(report: &Value) -> String {
         })
         .collect();
     if !rows.is_empty() {
-        let _ = write!(
+        let _ = writeln!(
             html,
             "<section><h2>What went wrong</h2><div class=\"wide\"><table><thead><tr><th>sessions</th>\
              <th class=\"words\"></th><th class=\"words\">why (phase)</th><th class=\"words\">the first of them</th>\
-             </tr></thead><tbody>{}</tbody></table></div></section>\n",
+             </tr></thead><tbody>{}</tbody></table></div></section>",
             rows.concat()
         );
     }
