@@ -6,7 +6,8 @@
 //!
 //! One client: [`flags`] → [`connect`] (trust, address, shard) → [`client`] (the owner) with
 //! [`ping`] inside the tunnel → [`report`]. Thousands: [`fleet`], whose packets carry
-//! [`payload`] and may go to [`reflect`].
+//! [`payload`] and may go to [`reflect`]. What a run left is [`saved`], read by [`compare`] and made
+//! a page of by [`html`].
 //!
 //! Exit codes: 0 it did what was asked, 1 it failed, 2 usage, 99 a threshold is broken, 130
 //! interrupted.
@@ -16,18 +17,25 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod client;
+mod compare;
 mod connect;
+#[cfg(test)]
+mod examples;
 mod explain;
 mod flags;
 mod fleet;
+mod html;
 mod icmp;
+mod man;
 mod payload;
 mod ping;
 mod reflect;
 mod report;
+mod saved;
 mod settings;
 mod trust;
 mod tun;
+mod units;
 
 use crate::flags::{Command, Flags};
 
@@ -41,5 +49,12 @@ fn main() -> ExitCode {
         Command::Storm(flags) => fleet::storm(&flags),
         Command::Traffic(flags) => fleet::traffic(&flags),
         Command::Reflect(flags) => reflect::run(&flags),
+        Command::Compare(flags) => compare::run(&flags),
+        Command::Report(flags) => fleet::page(&flags),
+        Command::Man => {
+            // Into memory, so it cannot fail.
+            connect::print(&man::page().unwrap_or_default());
+            ExitCode::SUCCESS
+        }
     }
 }

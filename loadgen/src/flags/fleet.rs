@@ -70,7 +70,10 @@ pub(crate) struct Fleet {
     #[arg(long, value_name = "FIGURE<LIMIT")]
     pub(crate) fail: Vec<Threshold>,
 
-    /// Do not print a line a second.
+    #[command(flatten)]
+    pub(crate) output: super::Output,
+
+    /// Do not tell of the run while it goes on: no live view, no line a second.
     #[arg(long, short)]
     pub(crate) quiet: bool,
 }

@@ -9,7 +9,10 @@ use ipnet::IpNet;
 
 mod fleet;
 
+mod output;
+
 pub(crate) use self::fleet::{Direction, Fleet, Reflect, Storm, Traffic};
+pub(crate) use self::output::{Compare, Output, Page};
 
 /// Real SSTP clients, to try any SSTP server and to measure it. Needs no root.
 #[derive(Debug, Parser)]
@@ -61,6 +64,23 @@ pub(crate) enum Command {
     ///
     /// Exit code: 0, 1 if it cannot receive, 2 for a usage error.
     Reflect(Box<Reflect>),
+
+    /// Say what changed from one report to another, beyond the noise.
+    ///
+    /// Reads two reports that --json of `storm` or `traffic` wrote, and lists every figure of both with
+    /// its relative change and whether that means anything.
+    ///
+    /// Exit code: 0, 2 if they cannot be compared (it says why), 99 a --fail threshold is broken.
+    Compare(Box<Compare>),
+
+    /// Make the HTML page of a report that was saved.
+    ///
+    /// Exit code: 0, 1 if it cannot be written, 2 if it is no report.
+    Report(Page),
+
+    /// Print the man page, for `man -l -`.
+    #[command(hide = true)]
+    Man,
 }
 
 /// Flags of `loadgen connect`.

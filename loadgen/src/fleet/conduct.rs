@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use datapath::time::Instant;
 
+use super::sample::Samples;
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -89,6 +91,8 @@ pub(crate) struct Live {
     unsent: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
+    /// Its seconds.
+    pub(super) samples: Samples,
 }
 
 /// The same as plain numbers.

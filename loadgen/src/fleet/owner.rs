@@ -14,6 +14,7 @@ use datapath::time::{Duration, Instant};
 
 use super::conduct::{Act, Conduct, Live, Standing};
 use super::pace::Pace;
+use super::sample::Sampler;
 use super::tally::{self, Tally};
 use super::traffic::{self, Carrier, Traffic};
 use crate::explain::{self, PHASES};
@@ -97,6 +98,7 @@ pub(crate) struct Fleet {
     end_deadline: Option<Instant>,
     alive: u64,
     drained: bool,
+    sampler: Sampler,
     tally: Tally,
 }
 
@@ -110,6 +112,7 @@ impl Fleet {
         Self {
             shard,
             starts: Pace::new(conduct.setup_at(), plan.rate),
+            sampler: Sampler::new(conduct.setup_at()),
             conduct,
             live,
             shared,
@@ -139,6 +142,13 @@ impl Fleet {
     pub(crate) fn take_tally(&mut self) -> Tally {
         let cpu = clock::thread_cpu_time();
         self.tally.cpu_total = cpu;
+        let packets = self.traffic.as_mut().map(|traffic| &mut traffic.tally);
+        self.sampler.take(
+            self.standing.up,
+            &mut self.tally,
+            packets,
+            &self.live.samples,
+        );
         if let Some(traffic) = &mut self.traffic {
             traffic.finish();
             self.tally.packets = std::mem::take(&mut traffic.tally);
@@ -442,6 +452,14 @@ impl Owner for Fleet {
             Act::Steady => self.carry(now, commands),
             Act::End => self.end_members(now, commands),
         }
+        let packets = self.traffic.as_mut().map(|traffic| &mut traffic.tally);
+        self.sampler.poll(
+            now,
+            self.standing.up,
+            &mut self.tally,
+            packets,
+            &self.live.samples,
+        );
         if self.standing != self.told {
             self.told = self.standing;
             self.live.tell(&self.standing);
@@ -449,18 +467,19 @@ impl Owner for Fleet {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        match self.act {
+        let due = match self.act {
             Act::Setup => ((self.next_start as usize) < self.members.len())
                 .then(|| self.planned_start(self.next_start)),
             Act::Steady => {
                 let packets = self.traffic.as_ref().and_then(Traffic::next_timeout);
                 packets.into_iter().chain(self.tally_at).min()
             }
-            Act::End if self.drained => None,
+            Act::End if self.drained => return None,
             Act::End if self.next_end < self.members.len() || self.alive == 0 => {
                 Some(Instant::ZERO)
             }
             Act::End => self.end_deadline,
-        }
+        };
+        due.into_iter().chain([self.sampler.next_at]).min()
     }
 }

@@ -3,17 +3,20 @@
 //! The JSON's fields are stable within a `schema_version`: one may be added, none changes its
 //! meaning. Times are in microseconds where their name says `_us`, otherwise in seconds.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use datapath::time::Duration;
 use serde::Serialize;
 
+use super::curve::{Curve, curves};
 use super::run::{Scenario, Timing};
 use super::tally::{self, Causes, Packets, Tally, Times};
+use super::timeline::{Timeline, TimelineReport};
 use crate::explain::PHASES;
 use crate::flags::{Direction, Fleet};
 use crate::trust::Trust;
+
+mod table;
 
 /// Raised when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
@@ -45,6 +48,7 @@ pub(super) struct Subject<'a> {
     pub(super) timing: &'a Timing,
     pub(super) memory: &'a Memory,
     pub(super) tally: &'a Tally,
+    pub(super) timeline: &'a Timeline,
 }
 
 /// Everything about one run.
@@ -68,6 +72,8 @@ pub(super) struct Report {
     end: End,
     generator: Generator,
     thresholds: Vec<ThresholdReport>,
+    timeline: TimelineReport,
+    curves: Vec<Curve>,
 }
 
 #[derive(Debug, Serialize)]
@@ -237,7 +243,7 @@ impl Distribution {
     }
 }
 
-fn micros(time: Duration) -> f64 {
+pub(super) fn micros(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e9).round() / 1e3
 }
 
@@ -319,6 +325,11 @@ impl Report {
             },
             generator: Generator::new(subject),
             thresholds: Vec::new(),
+            timeline: subject.timeline.report(match scenario {
+                Scenario::Traffic { plan, .. } => plan.direction == Direction::Both,
+                Scenario::Hold(_) => false,
+            }),
+            curves: curves(tally),
         };
         report.thresholds = flags
             .fail
@@ -386,6 +397,12 @@ impl Report {
                 distribution?.quantile(quantile)
             }
         }
+    }
+
+    /// The report as a page is made of it.
+    pub(super) fn value(&self) -> serde_json::Value {
+        // Only strings and finite numbers are in it, so it cannot fail.
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     /// For machines: one object, pretty-printed.
@@ -539,135 +556,5 @@ impl Generator {
             turns: tally.turns,
             own_drops: tally.own_drops,
         }
-    }
-}
-
-// For people.
-
-impl Report {
-    /// The table at the end. Writing to a String cannot fail.
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        let setup = &self.setup;
-        let _ = write!(
-            text,
-            "{} of {} sessions up in {:.1} s ({:.1} a second)",
-            setup.up, self.scenario.sessions, setup.seconds, setup.rate_per_s
-        );
-        if let Some(tls) = &self.tls {
-            let _ = write!(text, ", {}, {}, {}", tls.version, tls.suite, tls.group);
-        }
-        text.push('\n');
-        list(&mut text, "failed", &setup.failures);
-        let _ = writeln!(
-            text,
-            "\n{:16}{:>10}{:>10}{:>10}{:>10}{:>10}",
-            "ms", "p50", "p90", "p99", "p99.9", "max"
-        );
-        for phase in &setup.phases {
-            row(&mut text, phase.name, phase.us.as_ref());
-        }
-        row(&mut text, "from plan to up", setup.total_us.as_ref());
-        row(&mut text, "start lateness", setup.lateness_us.as_ref());
-        row(&mut text, "LCP echo", self.hold.lcp_echo_us.as_ref());
-        if let Some(traffic) = &self.traffic {
-            row(&mut text, "latency", traffic.latency_us.as_ref());
-            row(&mut text, "send lateness", traffic.lateness_us.as_ref());
-            traffic.write(&mut text);
-        }
-        let _ = writeln!(
-            text,
-            "\nheld {:.1} s, {} disconnects; ended {} politely, {} otherwise",
-            self.hold.seconds, self.hold.disconnects, self.end.polite, self.end.other
-        );
-        list(&mut text, "disconnected", &self.hold.disconnect_causes);
-        list(&mut text, "ended", &self.end.other_causes);
-        let own = &self.generator;
-        let _ = writeln!(
-            text,
-            "loadgen itself: {:.2} CPU-s ({:.2} set-up, {:.2} steady), {:.1} KB of memory a session",
-            own.cpu_s,
-            own.cpu_setup_s,
-            own.cpu_steady_s,
-            own.memory_per_session_bytes as f64 / 1024.0
-        );
-        for why in &self.generator_bound_why {
-            let _ = writeln!(
-                text,
-                "generator-bound: {why}; these figures are not the server's"
-            );
-        }
-        for threshold in &self.thresholds {
-            let verdict = if threshold.ok { "holds" } else { "BROKEN" };
-            let value = threshold
-                .value
-                .map_or_else(|| "not measured".to_owned(), |v| format!("{v}"));
-            let _ = writeln!(text, "{}: {verdict} ({value})", threshold.threshold);
-        }
-        if self.interrupted {
-            text += "interrupted\n";
-        }
-        text
-    }
-}
-
-impl TrafficReport {
-    fn write(&self, text: &mut String) {
-        let _ = writeln!(
-            text,
-            "\n{} sent ({:.0} pps, {:.1} Mbit/s), {} received ({:.0} pps, {:.1} Mbit/s) over {} sessions",
-            self.sent,
-            self.pps_sent,
-            self.bps_sent / 1e6,
-            self.received,
-            self.pps_received,
-            self.bps_received / 1e6,
-            self.sessions,
-        );
-        let _ = writeln!(
-            text,
-            "{} lost ({:.4} %), {} duplicate, {} reordered, {} corrupted, {} of a wrong session; fairness {:.3}",
-            self.lost,
-            self.loss * 100.0,
-            self.duplicates,
-            self.reordered,
-            self.corrupted,
-            self.wrong_session,
-            self.fairness,
-        );
-        if self.own_queue_full > 0 {
-            let _ = writeln!(
-                text,
-                "  {} found no room in their session's queue here: the server took them too slowly",
-                self.own_queue_full
-            );
-        }
-        if self.not_sent > 0 {
-            let _ = writeln!(
-                text,
-                "  {} were not sent: their session was gone",
-                self.not_sent
-            );
-        }
-    }
-}
-
-fn row(text: &mut String, name: &str, times: Option<&Distribution>) {
-    if let Some(times) = times {
-        let _ = write!(text, "{name:16}");
-        for us in [times.p50, times.p90, times.p99, times.p999, times.max] {
-            let _ = write!(text, "{:10.3}", us / 1e3);
-        }
-        text.push('\n');
-    }
-}
-
-fn list(text: &mut String, word: &str, causes: &[Cause]) {
-    for cause in causes {
-        let _ = writeln!(
-            text,
-            "  {} {word}: {} ({}): {}",
-            cause.count, cause.class, cause.phase, cause.example
-        );
     }
 }

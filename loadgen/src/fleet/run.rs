@@ -1,7 +1,6 @@
 //! A run from its flags to its exit code: the shards, and the conductor that moves them.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -21,11 +20,13 @@ use datapath::sys::{affinity, clock, copy_and_sum, limits};
 use datapath::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::conduct::{Act, Conduct, Live, Standing};
+use super::conduct::{Conduct, Live, Standing};
+use super::output;
 use super::owner::{self, Fleet};
 use super::report::{self, Memory, Report};
 use super::tally::Tally;
 use super::traffic::{self, Load};
+use super::watch::{Sight, Watch};
 use crate::connect;
 use crate::flags::{self, Direction};
 use crate::settings::{self, Stop, Template};
@@ -62,7 +63,7 @@ pub(super) enum Scenario {
 
 /// Runs `loadgen storm`.
 pub(crate) fn storm(flags: &flags::Storm) -> ExitCode {
-    exit(&flags.fleet, run(&flags.fleet, Scenario::Hold(flags.hold)))
+    output::exit(&flags.fleet, run(&flags.fleet, Scenario::Hold(flags.hold)))
 }
 
 /// Runs `loadgen traffic`.
@@ -92,35 +93,7 @@ pub(crate) fn traffic(flags: &flags::Traffic) -> ExitCode {
         wait: flags.wait,
         record_per_packet: flags.record_per_packet,
     };
-    exit(&flags.fleet, run(&flags.fleet, scenario))
-}
-
-/// Prints and writes the report, and says by the exit code what it comes to.
-fn exit(flags: &flags::Fleet, report: Result<Report, Stop>) -> ExitCode {
-    let report = match report {
-        Ok(report) => report,
-        Err(Stop::Usage(message)) => {
-            eprintln!("loadgen: {message}");
-            return ExitCode::from(2);
-        }
-        Err(Stop::Failed(message)) => {
-            eprintln!("loadgen: {message}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let code = report.exit_code();
-    match flags.json.as_deref() {
-        Some(path) if path == Path::new("-") => connect::print(&report.json()),
-        Some(path) => {
-            connect::print(&report.table());
-            if let Err(error) = std::fs::write(path, report.json()) {
-                eprintln!("loadgen: cannot write {}: {error}", path.display());
-                return ExitCode::FAILURE;
-            }
-        }
-        None => connect::print(&report.table()),
-    }
-    ExitCode::from(code)
+    output::exit(&flags.fleet, run(&flags.fleet, scenario))
 }
 
 /// One shard, as the conductor holds it.
@@ -167,6 +140,8 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
             Scenario::Hold(_) => None,
         },
     });
+    let is_traffic = matches!(scenario, Scenario::Traffic { .. });
+    let watch = Watch::new(flags, is_traffic, shards)?;
     // From here on a signal ends the run in order.
     let no_signals = |error| Stop::Failed(format!("cannot wait for signals: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -190,9 +165,10 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
         handles: &handles,
         memory: &mut memory,
         signals,
-        told_at: clock::now(),
+        watch,
     };
     let timing = runtime.block_on(conductor.conduct());
+    let mut watch = conductor.watch;
     // However it went, no thread is left behind.
     conduct.end();
     for handle in &handles {
@@ -200,8 +176,10 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
     }
     let mut tally = Tally::default();
     let mut failed = None;
-    for handle in handles {
-        match handle.thread.join() {
+    for (shard, handle) in handles.into_iter().enumerate() {
+        let ended = handle.thread.join();
+        watch.add(shard, handle.live.samples.take());
+        match ended {
             Ok(Ok(one)) => tally.add(&one),
             Ok(Err(error)) => failed = Some(error),
             Err(_) => {
@@ -212,6 +190,7 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
     if let Some(error) = failed {
         return Err(Stop::Failed(error));
     }
+    let timeline = watch.finish(&mut tally);
     tally.cpu_total += clock::thread_cpu_time();
     Ok(Report::new(&report::Subject {
         flags,
@@ -222,6 +201,7 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
         timing: &timing,
         memory: &memory,
         tally: &tally,
+        timeline: &timeline,
     }))
 }
 
@@ -401,7 +381,7 @@ struct Conductor<'a> {
     handles: &'a [Handle],
     memory: &'a mut Memory,
     signals: Signals,
-    told_at: Instant,
+    watch: Watch,
 }
 
 impl Conductor<'_> {
@@ -437,6 +417,7 @@ impl Conductor<'_> {
                 (begin + plan.duration, *wait, early)
             }
         };
+        self.watch.steady(begin, until);
         let shards = self.handles.len() as u64;
         let done = self
             .wait(|now, standing| {
@@ -460,7 +441,7 @@ impl Conductor<'_> {
                 _ = looks.tick() => {}
             }
             let (now, standing) = (clock::now(), self.standing());
-            self.tell(now, &standing);
+            self.look(now, &standing);
             // A shard that died has said nothing more, and never will.
             let is_dead = self
                 .handles
@@ -470,6 +451,18 @@ impl Conductor<'_> {
                 return true;
             }
         }
+    }
+
+    fn look(&mut self, now: Instant, standing: &Standing) {
+        for (shard, handle) in self.handles.iter().enumerate() {
+            self.watch.add(shard, handle.live.samples.take());
+        }
+        self.watch.look(&Sight {
+            now,
+            began: self.conduct.setup_at(),
+            act: self.conduct.act(),
+            standing: *standing,
+        });
     }
 
     fn standing(&self) -> Standing {
@@ -484,32 +477,5 @@ impl Conductor<'_> {
         for handle in self.handles {
             handle.waker.wake();
         }
-    }
-
-    /// A line a second.
-    fn tell(&mut self, now: Instant, standing: &Standing) {
-        if self.flags.quiet || now.saturating_since(self.told_at) < Duration::from_secs(1) {
-            return;
-        }
-        self.told_at = now;
-        let seconds = now.saturating_since(self.conduct.setup_at()).as_secs();
-        let Standing {
-            up,
-            failed,
-            lost,
-            sent,
-            received,
-            ..
-        } = standing;
-        let packets = match (self.scenario, self.conduct.act()) {
-            (Scenario::Traffic { .. }, Act::Steady) => {
-                format!(", {sent} sent, {received} received")
-            }
-            _ => String::new(),
-        };
-        eprintln!(
-            "{seconds:4} s: {up} of {} up, {failed} failed, {lost} lost{packets}",
-            self.flags.sessions
-        );
     }
 }

@@ -1,6 +1,7 @@
 //! What a shard's clients came to: counts, and distributions that are merged and never averaged.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use datapath::time::Duration;
 use hdrhistogram::Histogram;
@@ -8,43 +9,49 @@ use hdrhistogram::Histogram;
 use crate::explain::PHASES;
 
 /// Times are kept to three digits, up to two minutes; what is longer counts as that.
-const NANOS_MAX: u64 = 120_000_000_000;
+pub(super) const NANOS_MAX: u64 = 120_000_000_000;
 
-/// A distribution of times in nanoseconds.
-#[derive(Clone, Debug)]
-pub(crate) struct Times(Histogram<u64>);
+/// A distribution of times in nanoseconds. It takes memory from the first of them on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times(Option<Box<Histogram<u32>>>);
 
-impl Default for Times {
-    fn default() -> Self {
-        let histogram = Histogram::new_with_max(NANOS_MAX, 3);
-        Self(histogram.unwrap_or_else(|_| unreachable!("constant bounds that are in order")))
-    }
+static EMPTY: LazyLock<Histogram<u32>> = LazyLock::new(empty);
+
+fn empty() -> Histogram<u32> {
+    let histogram = Histogram::new_with_max(NANOS_MAX, 3);
+    histogram.unwrap_or_else(|_| unreachable!("constant bounds that are in order"))
 }
 
 impl Times {
     pub(crate) fn record(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.0.saturating_record(nanos);
+        self.begun().saturating_record(nanos);
+    }
+
+    fn begun(&mut self) -> &mut Histogram<u32> {
+        self.0.get_or_insert_with(|| Box::new(empty()))
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        // Both have the same bounds, so it cannot fail.
-        let _ = self.0.add(&other.0);
+        if let Some(other) = &other.0 {
+            // Both have the same bounds, so it cannot fail.
+            let _ = self.begun().add(other.as_ref());
+        }
     }
 
-    pub(crate) const fn histogram(&self) -> &Histogram<u64> {
-        &self.0
+    pub(crate) fn histogram(&self) -> &Histogram<u32> {
+        self.0.as_deref().unwrap_or_else(|| &EMPTY)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.as_ref().is_none_or(|histogram| histogram.is_empty())
     }
 
     /// The share of times longer than `limit`.
     pub(crate) fn share_over(&self, limit: Duration) -> f64 {
         let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        let within = self.0.count_between(0, nanos) as f64;
-        let all = self.0.len() as f64;
+        let within = self.histogram().count_between(0, nanos) as f64;
+        let all = self.histogram().len() as f64;
         if all > 0.0 { 1.0 - within / all } else { 0.0 }
     }
 }

@@ -367,3 +367,13 @@ impl Owner for TestOwner {
         }
     }
 }
+
+/// Says loudly that test `name` did not run, and why; in $SSTP_GW_SKIPPED too.
+pub(crate) fn skip(name: &str, why: &str) {
+    eprintln!("SKIPPED {name}: {why}");
+    if let Some(path) = std::env::var_os("SSTP_GW_SKIPPED") {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, format!("{name}: {why}\n").as_bytes()).unwrap();
+    }
+}
