@@ -394,8 +394,8 @@ fn reply_to(packet: &[u8], addresses: &Addresses) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use datapath::io::ConnectionId;
-    use datapath::session::{Habits, Limits};
     use datapath::session::event::{Milestones, Protection};
+    use datapath::session::{Habits, Limits};
     use datapath::sstp::Timing;
     use datapath::tls::{ClientProfile, TlsOptions};
 

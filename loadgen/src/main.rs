@@ -22,12 +22,16 @@ mod flags;
 mod fleet;
 mod icmp;
 mod payload;
+mod persona;
 mod ping;
 mod reflect;
 mod report;
+mod scenario;
+mod seed;
 mod settings;
 mod trust;
 mod tun;
+mod users;
 
 use crate::flags::{Command, Flags};
 
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Command::Connect(flags) => connect::run(&flags),
         Command::Storm(flags) => fleet::storm(&flags),
         Command::Traffic(flags) => fleet::traffic(&flags),
+        Command::Run(flags) => scenario::run(&flags),
         Command::Reflect(flags) => reflect::run(&flags),
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   flags ─▶ plan ─▶ shards (owner: starts, counts, packets) ─┐
-//!                      ▲ acts            counts │             ├─▶ tally, merged ─▶ report
+//!                      ▲ phases          counts │             ├─▶ tally, merged ─▶ report
 //!                      └──── conductor ◀────────┘             │
 //! ```
 //!
 //! A shard is the data path's own loop in the client role, on a thread of its own with every
-//! `K`th session. The conductor, on the main thread, moves all of them from one act to the next
-//! and prints a line a second; it is the only one that waits for anything.
+//! `K`th session. The conductor, on the main thread, moves all of them from one phase to the
+//! next and prints a line a second; it is the only one that waits for anything.
 //!
 //! Open loop: each start and each packet has a planned time that nothing moves. Times count from
 //! there, so what is late by the server's fault is seen in full, and what is late by ours marks the
@@ -18,13 +18,27 @@ pub(crate) mod sizes;
 
 pub(crate) mod threshold;
 
+pub(crate) mod plan;
+
+pub(crate) mod curve;
+
+pub(crate) mod churn;
+
 mod conduct;
+
+mod conductor;
 
 mod pace;
 
 mod window;
 
 mod tally;
+
+mod census;
+
+mod agenda;
+
+mod visits;
 
 mod traffic;
 
@@ -34,8 +48,9 @@ mod report;
 
 mod run;
 
+pub(crate) use self::conductor::Signals;
 pub(crate) use self::pace::Pace;
-pub(crate) use self::run::{Signals, storm, traffic};
+pub(crate) use self::run::{Job, perform, storm, traffic};
 pub(crate) use self::sizes::Sizes;
-pub(crate) use self::traffic::{StreamRequest, StreamTally};
+pub(crate) use self::traffic::{Load, Plan as TrafficPlan, StreamRequest, StreamTally};
 pub(crate) use self::window::{Arrival, Window};
