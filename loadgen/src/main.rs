@@ -29,10 +29,13 @@ mod icmp;
 mod man;
 mod pattern;
 mod payload;
+mod persona;
 mod ping;
 mod reflect;
 mod report;
 mod saved;
+mod scenario;
+mod seed;
 mod settings;
 #[allow(
     dead_code,
@@ -42,6 +45,7 @@ mod stack;
 mod trust;
 mod tun;
 mod units;
+mod users;
 
 use crate::flags::{Command, Flags};
 
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Connect(flags) => connect::run(&flags),
         Command::Storm(flags) => fleet::storm(&flags),
         Command::Traffic(flags) => fleet::traffic(&flags),
+        Command::Run(flags) => scenario::run(&flags),
         Command::Reflect(flags) => reflect::run(&flags),
         Command::Compare(flags) => compare::run(&flags),
         Command::Report(flags) => fleet::page(&flags),

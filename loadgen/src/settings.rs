@@ -8,11 +8,12 @@ use datapath::ppp::auth::AuthMethod;
 use datapath::ppp::link::AuthenticateeConfig;
 use datapath::session::{ClientSettings, Habits, Limits};
 use datapath::sstp::Timing;
-use datapath::tls::{TlsOptions, Version};
+use datapath::tls::{KeyExchange, TlsOptions, Version};
 use rustls_pki_types::ServerName;
 use zeroize::Zeroizing;
 
 use crate::flags::{Access, Method, Password, Server, TlsVersion};
+use crate::persona::Persona;
 use crate::trust::Trust;
 
 /// No password is longer; more on standard input is a mistake.
@@ -35,52 +36,71 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Reads the password and the authorities' file.
-    pub(crate) fn new(access: &Access, server: &Server, trust: &Trust) -> Result<Self, Stop> {
-        let version = access.tls.map(|version| match version {
-            TlsVersion::Tls12 => Version::Tls12,
-            TlsVersion::Tls13 => Version::Tls13,
-        });
-        let options = TlsOptions::default();
-        let options = TlsOptions {
-            min_version: version.unwrap_or(options.min_version),
-            max_version: version.unwrap_or(options.max_version),
-            ..options
-        };
+    /// Reads the authorities' file.
+    pub(crate) fn new(
+        access: &Access,
+        server: &Server,
+        trust: &Trust,
+        password: &Zeroizing<String>,
+        persona: Option<&Persona>,
+    ) -> Result<Self, Stop> {
         let tls = trust
-            .profile(&options)
+            .profile(&tls_options(access, persona))
             .map_err(|error| Stop::Usage(error.to_string()))?;
         let name = name(access, server);
         let server_name = ServerName::try_from(name.to_owned())
             .map_err(|_| Stop::Usage(format!("{name:?} is neither a name nor an address")))?;
+        let methods = match (&access.method[..], persona) {
+            ([], Some(persona)) => persona.methods.to_vec(),
+            ([], None) => vec![AuthMethod::MsChapV2, AuthMethod::Eap],
+            (given, _) => given.iter().copied().map(method).collect(),
+        };
+        let plain = AuthenticateeConfig::default();
         let link = AuthenticateeConfig {
-            password: password(&access.password)?,
-            methods: access.method.iter().copied().map(method).collect(),
+            password: password.clone(),
+            methods,
             ipv4: !access.no_ipv4,
             ipv6: !access.no_ipv6,
-            ..AuthenticateeConfig::default()
+            mru: persona.map_or(plain.mru, |persona| persona.mru),
+            persona: persona.map_or(plain.persona, |persona| persona.options),
+            identifications: persona.map_or(&[], |persona| persona.identifications),
+            ccp: persona.and_then(|persona| persona.ccp),
+            network_order: persona.map_or(plain.network_order, |persona| persona.network_order),
+            lcp_echo_interval: persona.and_then(|persona| persona.lcp_echo),
+            ..plain
         };
+        let timing = persona.map_or_else(Timing::default, |persona| Timing {
+            hello_interval: persona.sstp_echo,
+            hello_unanswered_max: persona.sstp_echo_unanswered_max,
+            ..Timing::default()
+        });
         let settings = ClientSettings {
             tls: Arc::new(tls),
             server_name,
             host: host_header(name),
             proxy: None,
-            timing: Timing::default(),
+            timing,
             link: Arc::new(link.clone()),
             limits: Limits {
                 setup: access.timeout,
+                record_per_packet: persona.is_some_and(|persona| persona.record_per_packet),
                 ..Limits::default()
             },
-            habits: Habits::default(),
+            habits: persona.map_or_else(Habits::default, |persona| persona.habits),
         };
         Ok(Self { settings, link })
     }
 
-    /// The settings of one user.
-    pub(crate) fn for_user(&self, user: &str) -> Arc<ClientSettings> {
+    /// The settings of one user, who may have a password of its own.
+    pub(crate) fn for_user(
+        &self,
+        user: &str,
+        password: Option<&Zeroizing<String>>,
+    ) -> Arc<ClientSettings> {
         Arc::new(ClientSettings {
             link: Arc::new(AuthenticateeConfig {
                 user: user.as_bytes().to_vec(),
+                password: password.unwrap_or(&self.link.password).clone(),
                 ..self.link.clone()
             }),
             ..self.settings.clone()
@@ -110,11 +130,36 @@ const fn method(method: Method) -> AuthMethod {
     }
 }
 
-fn password(flags: &Password) -> Result<Zeroizing<String>, Stop> {
+/// What the flags offer, and otherwise what the persona does.
+fn tls_options(access: &Access, persona: Option<&Persona>) -> TlsOptions {
+    let mut options = TlsOptions::default();
+    if let Some(persona) = persona {
+        [options.min_version, options.max_version] = persona.versions;
+        options.suites = persona.suites.to_vec();
+        options.sni = persona.sni;
+        // None of them is known to offer post-quantum key exchange by itself.
+        options.key_exchange = KeyExchange::ClassicOnly;
+    }
+    if let Some(version) = access.tls {
+        let version = match version {
+            TlsVersion::Tls12 => Version::Tls12,
+            TlsVersion::Tls13 => Version::Tls13,
+        };
+        [options.min_version, options.max_version] = [version; 2];
+    }
+    options
+}
+
+/// The run's password: the one that is given, or the first line of standard input; empty if each user
+/// has its own.
+pub(crate) fn password(flags: &Password) -> Result<Zeroizing<String>, Stop> {
     use io::Read as _;
 
     if let Some(password) = &flags.password {
         return Ok(Zeroizing::new(password.clone()));
+    }
+    if !flags.password_stdin {
+        return Ok(Zeroizing::default());
     }
     let mut text = Zeroizing::new(String::new());
     io::stdin()

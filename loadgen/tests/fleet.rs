@@ -314,7 +314,7 @@ fn usage_errors_name_what_is_wrong() {
 
 #[test]
 fn help() {
-    for command in ["storm", "traffic"] {
+    for command in ["storm", "traffic", "run"] {
         let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
             .args([command, "--help"])
             .env("COLUMNS", "100")

@@ -144,6 +144,52 @@ fn hello_asks_after_a_minute_and_gives_up_after_two() {
 }
 
 #[test]
+fn a_patient_client_echoes_as_often_as_it_may() {
+    let mut config = client::Config::new(certificate());
+    config.timing.hello_unanswered_max = 3;
+    let (mut call, mut out) = (client::Call::new(config), Collected::default());
+    call.start(at(0), &mut out);
+    let ack = message::call_connect_ack(&message::BindingRequest {
+        offered: HashBitmask::BOTH,
+        nonce: NONCE,
+    });
+    call.handle_packet(at(0), packet::parse(&ack).unwrap().unwrap().0, &mut out);
+    call.authenticated(at(0), &KEY, &mut out);
+    let mut out = Collected::default();
+    for (second, echoes) in [(60, 1), (120, 2), (150, 2), (180, 3)] {
+        call.handle_timeout(at(second), &mut out);
+        assert_eq!(out.sent, vec![echo_request(); echoes], "{second}");
+    }
+    // An answer begins the count anew.
+    let answer = bare(MessageType::EchoResponse);
+    call.handle_packet(
+        at(200),
+        packet::parse(&answer).unwrap().unwrap().0,
+        &mut out,
+    );
+    for (second, echoes) in [(240, 3), (260, 4), (320, 5), (380, 6)] {
+        call.handle_timeout(at(second), &mut out);
+        assert_eq!(out.sent.len(), echoes, "{second}");
+    }
+    assert_eq!(out.events, []);
+    call.handle_timeout(at(440), &mut out);
+    assert_eq!(out.events, [Event::Closed(CloseReason::HelloTimeout)]);
+}
+
+#[test]
+fn a_client_may_disconnect_without_giving_a_status() {
+    for (gives_status, len) in [(true, 20), (false, 8)] {
+        let mut config = client::Config::new(certificate());
+        config.gives_status = gives_status;
+        let (mut call, mut out) = (client::Call::new(config), Collected::default());
+        call.start(at(0), &mut out);
+        call.disconnect(at(0), &mut out);
+        let sent = out.sent.last().unwrap();
+        assert_eq!((sent.len(), &sent[4..6]), (len, &[0, 6][..]));
+    }
+}
+
+#[test]
 fn any_packet_restarts_hello_and_counts_as_an_answer() {
     for packet in [DATA.to_vec(), bare(MessageType::EchoResponse).to_vec()] {
         let (mut call, mut out) = connected_server(at(100));

@@ -161,6 +161,9 @@ impl TlsOptions {
                 Suite::Null => continue,
             });
         }
+        // rustls would offer suites of a version that it does not speak.
+        let versions = self.versions();
+        cipher_suites.retain(|suite| versions.is_empty() || versions.contains(&suite.version()));
         let kx_groups = match self.key_exchange {
             KeyExchange::PreferPostQuantum => vec![
                 kx_group::X25519MLKEM768,

@@ -1,6 +1,6 @@
 use datapath::io::ConnectionId;
-use datapath::session::{Habits, Limits};
 use datapath::session::event::{Milestones, Protection, Traffic};
+use datapath::session::{Habits, Limits};
 use datapath::sstp::Timing;
 use datapath::tls::{ClientProfile, TlsOptions};
 

@@ -68,13 +68,20 @@ pub(crate) fn run(flags: &Connect) -> ExitCode {
 
 fn try_run(flags: &Connect) -> Result<ExitCode, Stop> {
     let trust = Trust::of(&flags.access);
-    let mut template = Template::new(&flags.access, &flags.server, &trust)?;
-    template.settings.limits.record_per_packet = flags.record_per_packet;
+    let password = settings::password(&flags.access.password)?;
+    let mut personas = flags.access.persona.personas();
+    let persona = personas.next();
+    if personas.next().is_some() {
+        let message = "--persona: this is one client, and so wants one persona";
+        return Err(Stop::Usage(message.to_owned()));
+    }
+    let mut template = Template::new(&flags.access, &flags.server, &trust, &password, persona)?;
+    template.settings.limits.record_per_packet |= flags.record_per_packet;
     let proxy = way(flags)?;
     template.settings.proxy = proxy
         .as_ref()
         .map(|proxy| Arc::new(proxy.connect(&flags.server)));
-    let settings = template.for_user(&flags.user);
+    let settings = template.for_user(&flags.user, None);
     let proxy = proxy.as_ref().map(|proxy| &proxy.server);
     let addresses = addresses(proxy.unwrap_or(&flags.server), flags.source)?;
     let last = addresses.len().saturating_sub(1);

@@ -1,11 +1,12 @@
 //! The flags of commands that run many clients: `storm` and `traffic`.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args, Parser, ValueEnum};
 
 use super::{Access, Inside, Server, seconds};
 use crate::fleet::sizes::Sizes;
@@ -26,17 +27,31 @@ pub(crate) struct Fleet {
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) sessions: u32,
 
-    /// Sessions started a second; fractions are good.
+    /// Sessions started a second; 500/s is good, and so are fractions.
     #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = rate)]
     pub(crate) rate: f64,
 
-    /// User name; {n} in it is the number of the session, from --first-user on.
-    #[arg(long, short)]
-    pub(crate) user: String,
+    /// User name; an n in braces in it is the number of the session, from --first-user on.
+    #[arg(long, short, required_unless_present = "users")]
+    pub(crate) user: Option<String>,
 
-    /// The number that {n} in --user begins with.
+    /// The number that the n of --user begins with.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) first_user: u32,
+
+    /// Log in as the users of this file, a line user,password each; sessions take them in turn. The
+    /// file may have a header and double quotes. No password of it is ever printed.
+    #[arg(long, value_name = "FILE.csv", group = "Password", conflicts_with_all = ["user", "first_user"])]
+    pub(crate) users: Option<PathBuf>,
+
+    /// What all choices follow from: which session is which persona, who leaves and how.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Ask by DHCPINFORM for what IPCP does not tell, once a session has an address, and time the
+    /// answer; a persona that does so needs no telling.
+    #[arg(long)]
+    pub(crate) dhcp: bool,
 
     #[command(flatten)]
     pub(crate) access: Access,
@@ -51,13 +66,14 @@ pub(crate) struct Fleet {
     pub(crate) sources: Sources,
 
     /// Send an LCP echo on each session every so many seconds; 0 for none. Three without an answer
-    /// end the session.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(crate) lcp_echo: Duration,
+    /// end the session [default: 30, or what the persona does].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) lcp_echo: Option<Duration>,
 
-    /// Send an SSTP echo after so many seconds in which the server was silent.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub(crate) sstp_echo: Duration,
+    /// Send an SSTP echo after so many seconds in which the server was silent [default: 60, or what
+    /// the persona does].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) sstp_echo: Option<Duration>,
 
     /// Write the report as JSON to this file; `-` is standard output, and then nothing else is.
     #[arg(long, value_name = "FILE")]
@@ -76,6 +92,18 @@ pub(crate) struct Fleet {
     /// Do not tell of the run while it goes on: no live view, no line a second.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+impl Fleet {
+    /// Between LCP echoes of a client without a persona.
+    pub(crate) fn lcp_echo(&self) -> Duration {
+        self.lcp_echo.unwrap_or(Duration::from_secs(30))
+    }
+
+    /// Silence before an SSTP echo of a client without a persona.
+    pub(crate) fn sstp_echo(&self) -> Duration {
+        self.sstp_echo.unwrap_or(Duration::from_secs(60))
+    }
 }
 
 /// Flags of `loadgen storm`.
@@ -201,6 +229,49 @@ pub(crate) enum Search {
     Ndr,
 }
 
+/// Flags of `loadgen run`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  loadgen run --check monday-morning.toml
+  loadgen run monday-morning.toml --json monday.json --fail 'setup_p99<2s'
+  loadgen run --server 127.0.0.1:4433 monday-morning.toml --ca ca.pem --server-name demo \\
+      --user demo --password-stdin < secret")]
+pub(crate) struct Run {
+    /// Connect to this server instead of the file's.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) server: Option<Server>,
+
+    /// Say whether the file is sound, and what it would do, and do nothing.
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// The scenario; files that it names are looked for beside it.
+    #[arg(value_name = "FILE.toml")]
+    pub(crate) file: PathBuf,
+
+    /// Flags of `storm`, which win over what the file says; all but -N, --rate and --hold.
+    #[arg(
+        value_name = "FLAGS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) flags: Vec<OsString>,
+}
+
+/// A scenario's head as the flags of a fleet, so that both are checked alike.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loadgen run",
+    no_binary_name = true,
+    args_override_self = true,
+    disable_help_flag = true
+)]
+pub(crate) struct Head {
+    #[command(flatten)]
+    pub(crate) fleet: Fleet,
+}
+
 /// Flags of `loadgen reflect`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -227,7 +298,7 @@ pub(crate) struct Reflect {
 }
 
 /// Which way the packets that count go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Direction {
     Both,
@@ -285,9 +356,10 @@ fn hosts(network: &str, len: &str) -> Result<impl Iterator<Item = IpAddr> + use<
     Ok((first + 1..last).map(|bits| Ipv4Addr::from_bits(bits).into()))
 }
 
-/// Starts a second: more than none, at most a million.
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+/// Starts a second, `/s` or not: more than none, at most a million.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let digits = text.strip_suffix("/s").unwrap_or(text);
+    let rate: f64 = digits.parse().map_err(|_| "not a number".to_owned())?;
     if rate > 0.0 && rate <= 1e6 {
         Ok(rate)
     } else {
@@ -311,7 +383,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 /// A positive number with an optional k, M or G behind it.
-fn amount(text: &str) -> Result<f64, String> {
+pub(crate) fn amount(text: &str) -> Result<f64, String> {
     let (digits, factor) = match text.strip_suffix(['k', 'M', 'G']) {
         Some(digits) if text.ends_with('k') => (digits, 1e3),
         Some(digits) if text.ends_with('M') => (digits, 1e6),
@@ -330,7 +402,7 @@ fn amount(text: &str) -> Result<f64, String> {
 /// The port of RFC 862, which a reflector does not look at.
 const ECHO_PORT: u16 = 7;
 
-fn far_end(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn far_end(text: &str) -> Result<SocketAddr, String> {
     text.parse::<SocketAddr>()
         .or_else(|_| {
             text.parse::<IpAddr>()
@@ -367,6 +439,8 @@ mod tests {
             assert!(amount(bad).is_err(), "{bad}");
         }
         assert!(rate("0").is_err() && rate("0.5").is_ok());
+        assert_eq!((rate("500/s"), rate("500")), (Ok(500.0), Ok(500.0)));
+        assert!(rate("500/m").is_err() && rate("/s").is_err());
     }
 
     #[test]

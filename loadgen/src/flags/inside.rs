@@ -9,6 +9,9 @@ use datapath::time::Duration;
 const WINDOW_MIN: usize = 2048;
 const WINDOW_MAX: usize = 64 << 20;
 
+/// The window unless another is asked for.
+pub(crate) const TCP_WINDOW: &str = "256K";
+
 /// TCP and pings inside the tunnels.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Inside {
@@ -23,7 +26,7 @@ pub(crate) struct Inside {
 
     /// Bytes that a TCP connection may have under way; K and M are good. A connection carries no more
     /// than this in one round trip.
-    #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = window)]
+    #[arg(long, value_name = "BYTES", default_value = TCP_WINDOW, value_parser = window)]
     pub(crate) tcp_window: usize,
 
     /// The far end of TCP is any server that discards (--tcp-up) or sends without being asked
@@ -37,7 +40,8 @@ pub(crate) struct Inside {
     pub(crate) ping_interval: Option<Duration>,
 }
 
-fn window(text: &str) -> Result<usize, String> {
+/// Of a TCP connection, as [`Inside::tcp_window`].
+pub(crate) fn window(text: &str) -> Result<usize, String> {
     let (digits, shift) = match text.strip_suffix(['k', 'K', 'M']) {
         Some(digits) if text.ends_with('M') => (digits, 20),
         Some(digits) => (digits, 10),

@@ -15,9 +15,12 @@ mod inside;
 
 mod output;
 
-pub(crate) use self::fleet::{Direction, Fleet, Reflect, Storm, Traffic};
+pub(crate) use self::fleet::{
+    Direction, Fleet, Head, Reflect, Run, Sources, Storm, Traffic, amount, far_end, rate,
+};
+pub(crate) use self::inside::{Inside, TCP_WINDOW, window};
 pub(crate) use self::output::{Compare, Output, Page};
-pub(crate) use self::inside::Inside;
+use crate::persona::Mix;
 
 /// Real SSTP clients, to try any SSTP server and to measure it. Needs no root.
 #[derive(Debug, Parser)]
@@ -62,6 +65,14 @@ pub(crate) enum Command {
     /// Exit code: as of `storm`; a corrupted packet or one of a wrong session fails the run, a lost
     /// one only a --fail threshold.
     Traffic(Box<Traffic>),
+
+    /// Play a scenario from a file: storms, ramps, churn, traffic, one after the other.
+    ///
+    /// The file (TOML) says whom to connect to, as whom, as which clients, and what happens in which
+    /// order. The same file with the same seed makes the same choices. loadgen/scenarios has examples.
+    ///
+    /// Exit code: as of `storm`.
+    Run(Box<Run>),
 
     /// Be the far end of `traffic` on the network behind a gateway: echo, count, or send UDP packets.
     ///
@@ -230,14 +241,14 @@ pub(crate) struct Access {
     #[arg(long, value_name = "NAME")]
     pub(crate) server_name: Option<String>,
 
-    /// Authentication methods to agree to, the preferred one first.
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_values = ["mschapv2", "eap"],
-        value_name = "METHOD,…"
-    )]
+    /// Behave on the wire as this client does, or as a mix: windows-11=6,routeros=1,sstpc=3.
+    #[arg(long, value_name = "NAME[=WEIGHT],…", default_value = "", hide_default_value = true,
+          value_parser = persona_mix, long_help = crate::persona::help())]
+    pub(crate) persona: Mix,
+
+    /// Authentication methods to agree to, the preferred one first [default: mschapv2,eap, or the
+    /// persona's].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "METHOD,…")]
     pub(crate) method: Vec<Method>,
 
     /// Speak only this version of TLS.
@@ -368,6 +379,14 @@ fn interface_name(text: &str) -> Result<String, String> {
     } else {
         Err("an interface name has 1 to 15 characters, none of them a space or a slash".to_owned())
     }
+}
+
+/// A mix of personas; nothing is a plain client.
+fn persona_mix(text: &str) -> Result<Mix, String> {
+    if text.is_empty() {
+        return Ok(Mix::default());
+    }
+    text.parse()
 }
 
 /// A number of seconds, with a fraction if need be; at most a day.

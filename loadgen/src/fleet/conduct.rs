@@ -1,92 +1,82 @@
-//! What the shards of a run share: the present act, when it began, and counts for the conductor.
+//! What the shards of a run share: the present phase, when it began, and counts for the conductor.
 //!
 //! ```text
-//!   Setup ── all settled ─▶ Steady (hold, or traffic) ── time is up ─▶ End
-//!     └──────────────────── interrupted ─────────────────────────────▲
+//!   phase 0 ── it is over ─▶ phase 1 … ─▶ the end
+//!      └────────── interrupted ────────────▲
 //! ```
 //!
 //! The conductor alone moves on; the shards look once a turn. Each shard counts into cells of its
 //! own, so nothing is written by two.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use datapath::time::Instant;
 
 use super::sample::Samples;
 
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
-    Setup,
-    Steady,
-    End,
-}
-
 /// Shared by the conductor and all shards.
 #[derive(Debug)]
 pub(crate) struct Conduct {
-    act: AtomicU8,
-    /// When the first session is to start, and when the first packet is to be sent.
-    setup_at: AtomicU64,
-    steady_at: AtomicU64,
-    /// Sessions up on all shards when the steady act began.
-    up_at_steady: AtomicU64,
+    /// The number of the present phase; that of the end is one past the last.
+    phase: AtomicUsize,
+    /// When each phase began: its first start or packet is planned for then.
+    began: Box<[AtomicU64]>,
+    /// Sessions up on all shards when the present phase began.
+    up: AtomicU64,
 }
 
 impl Conduct {
-    /// A run that starts its first session at `setup_at`.
-    pub(crate) fn new(setup_at: Instant) -> Arc<Self> {
+    /// A run of `phases` phases whose first begins at `at`.
+    pub(crate) fn new(phases: usize, at: Instant) -> Arc<Self> {
         Arc::new(Self {
-            act: AtomicU8::new(0),
-            setup_at: AtomicU64::new(setup_at.as_nanos()),
-            steady_at: AtomicU64::new(0),
-            up_at_steady: AtomicU64::new(0),
+            phase: AtomicUsize::new(0),
+            began: (0..phases.max(1))
+                .map(|_| AtomicU64::new(at.as_nanos()))
+                .collect(),
+            up: AtomicU64::new(0),
         })
     }
 
-    pub(crate) fn act(&self) -> Act {
-        match self.act.load(Ordering::Acquire) {
-            0 => Act::Setup,
-            1 => Act::Steady,
-            _ => Act::End,
+    pub(crate) fn phase(&self) -> usize {
+        self.phase.load(Ordering::Acquire)
+    }
+
+    /// When `phase` began, if it has.
+    pub(crate) fn began(&self, phase: usize) -> Instant {
+        let nanos = self.began.get(phase).or_else(|| self.began.last());
+        Instant::from_nanos(nanos.map_or(0, |nanos| nanos.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn up(&self) -> u64 {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Begins `phase` at `at`.
+    pub(crate) fn begin(&self, phase: usize, at: Instant, up: u64) {
+        if let Some(began) = self.began.get(phase) {
+            began.store(at.as_nanos(), Ordering::Relaxed);
         }
-    }
-
-    pub(crate) fn setup_at(&self) -> Instant {
-        Instant::from_nanos(self.setup_at.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn steady_at(&self) -> Instant {
-        Instant::from_nanos(self.steady_at.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn up_at_steady(&self) -> u64 {
-        self.up_at_steady.load(Ordering::Relaxed)
-    }
-
-    /// Begins the steady act; its first packet is due at `at`.
-    pub(crate) fn steady(&self, at: Instant, up: u64) {
-        self.steady_at.store(at.as_nanos(), Ordering::Relaxed);
-        self.up_at_steady.store(up, Ordering::Relaxed);
-        self.act.store(1, Ordering::Release);
+        self.up.store(up, Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Release);
     }
 
     /// Ends the run.
     pub(crate) fn end(&self) {
-        self.act.store(2, Ordering::Release);
+        self.phase.store(self.began.len(), Ordering::Release);
     }
 }
 
 /// What one shard tells the conductor while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// Sessions that came up, failed, or could not be begun.
+    /// Sessions that came up, failed, or could not be begun, each once.
     settled: AtomicU64,
     up: AtomicU64,
     addressed: AtomicU64,
     failed: AtomicU64,
     lost: AtomicU64,
+    left: AtomicU64,
     steady: AtomicU64,
     unsent: AtomicU64,
     sent: AtomicU64,
@@ -106,7 +96,9 @@ pub(crate) struct Standing {
     pub(crate) failed: u64,
     /// Ended without our asking.
     pub(crate) lost: u64,
-    /// Shards that have begun the steady act.
+    /// Endings that were planned and are done with, whether or not somebody was there to leave.
+    pub(crate) left: u64,
+    /// Shards that send the packets of the present phase.
     pub(crate) steady: u64,
     /// Packets that are planned and not sent yet.
     pub(crate) unsent: u64,
@@ -121,6 +113,7 @@ impl Live {
         self.addressed.store(standing.addressed, Ordering::Relaxed);
         self.failed.store(standing.failed, Ordering::Relaxed);
         self.lost.store(standing.lost, Ordering::Relaxed);
+        self.left.store(standing.left, Ordering::Relaxed);
         self.steady.store(standing.steady, Ordering::Relaxed);
         self.unsent.store(standing.unsent, Ordering::Relaxed);
         self.sent.store(standing.sent, Ordering::Relaxed);
@@ -133,6 +126,7 @@ impl Live {
         sum.addressed += self.addressed.load(Ordering::Relaxed);
         sum.failed += self.failed.load(Ordering::Relaxed);
         sum.lost += self.lost.load(Ordering::Relaxed);
+        sum.left += self.left.load(Ordering::Relaxed);
         sum.steady += self.steady.load(Ordering::Relaxed);
         sum.unsent += self.unsent.load(Ordering::Relaxed);
         sum.sent += self.sent.load(Ordering::Relaxed);

@@ -1,86 +1,90 @@
-//! Distributions as curves: the time that each share of all stayed below.
+//! When starts are planned: at a rate, or at one that rises or falls.
 
-use datapath::time::Duration;
-use serde::Serialize;
+use datapath::time::{Duration, Instant};
 
-use super::report::micros;
-use super::tally::{Tally, Times};
+use super::pace::Pace;
 
-/// Between 0 and 1 at first even, then nearing 1 by a factor.
-const QUANTILES: [f64; 31] = [
-    0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.98, 0.99,
-    0.9925, 0.995, 0.9975, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99995, 0.99998, 0.99999,
-    0.999_995, 0.999_998, 0.999_999,
-];
-
-/// One distribution of the whole run.
-#[derive(Debug, Serialize)]
-pub(super) struct Curve {
-    name: &'static str,
-    points: Vec<CurvePoint>,
-}
-
-#[derive(Debug, Serialize)]
-struct CurvePoint {
-    /// A share of all; 1 is the last point.
-    quantile: f64,
-    us: f64,
+/// A rate of starts over time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Curve {
+    /// So many a second.
+    Even { rate: f64 },
+    /// From one rate to another, evenly, within `time`.
+    Ramp { from: f64, to: f64, time: Duration },
 }
 
 impl Curve {
-    fn new(name: &'static str, times: &Times) -> Option<Self> {
-        let histogram = times.histogram();
-        let us = |nanos: u64| micros(Duration::from_nanos(nanos));
-        let count = histogram.len() as f64;
-        // Beyond the last but one there is only the largest.
-        let known = QUANTILES
-            .iter()
-            .filter(|&&quantile| (1.0 - quantile) * count > 0.5);
-        let points = known.map(|&quantile| CurvePoint {
-            quantile,
-            us: us(histogram.value_at_quantile(quantile)),
-        });
-        let last = CurvePoint {
-            quantile: 1.0,
-            us: us(histogram.max()),
-        };
-        (!times.is_empty()).then(|| Self {
-            name,
-            points: points.chain([last]).collect(),
-        })
+    /// The events that are planned within `time` of the start.
+    pub(crate) fn count_within(&self, time: Duration) -> u32 {
+        let start = Instant::ZERO;
+        let (mut low, mut high) = (0, u32::MAX);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.at(start, middle) < start + time {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
-}
 
-/// Those of a run that have anything in them.
-pub(super) fn curves(tally: &Tally) -> Vec<Curve> {
-    let all = [
-        ("setup", &tally.setup),
-        ("lcp_echo", &tally.echo),
-        ("latency", &tally.packets.latency),
-        ("start_lateness", &tally.lateness),
-        ("send_lateness", &tally.packets.lateness),
-    ];
-    all.into_iter()
-        .filter_map(|(name, times)| Curve::new(name, times))
-        .collect()
+    /// When event `number`, from 0, is planned if the first is at `start`.
+    pub(crate) fn at(&self, start: Instant, number: u32) -> Instant {
+        match *self {
+            Self::Even { rate } => Pace::new(start, rate).at(u64::from(number)),
+            Self::Ramp { from, to, time } => {
+                // n = from·t + slope·t²/2, solved for t in the form that is exact for slope 0 too.
+                let number = f64::from(number);
+                let slope = (to - from) / time.as_secs_f64().max(1e-9);
+                let root = (from * from + 2.0 * slope * number).max(0.0).sqrt();
+                let seconds = if from + root > 0.0 {
+                    2.0 * number / (from + root)
+                } else {
+                    0.0
+                };
+                start + Duration::try_from_secs_f64(seconds).unwrap_or(time)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn seconds(curve: &Curve, number: u32) -> f64 {
+        let start = Instant::from_nanos(5_000_000_000);
+        curve
+            .at(start, number)
+            .saturating_since(start)
+            .as_secs_f64()
+    }
+
     #[test]
-    fn a_curve_goes_as_far_as_there_are_times() {
-        let mut tally = Tally::default();
-        for millis in 1..=1_000 {
-            tally.setup.record(Duration::from_millis(millis));
-        }
-        let curves = curves(&tally);
-        assert_eq!(curves.len(), 1);
-        let points = &curves[0].points;
-        let last = points.last().unwrap();
-        assert!(last.quantile >= 1.0 && last.us >= 1_000_000.0);
-        assert!((points[points.len() - 2].quantile - 0.999).abs() < 1e-9);
-        assert!(points.is_sorted_by(|a, b| a.quantile < b.quantile && a.us <= b.us));
+    fn a_ramp_rises_evenly() {
+        let time = Duration::from_secs(10);
+        let (from, to) = (0.0, 20.0);
+        let ramp = Curve::Ramp { from, to, time };
+        assert_eq!(ramp.count_within(time), 100);
+        assert_eq!(Curve::Even { rate: 0.5 }.count_within(time), 5);
+        assert_eq!(seconds(&ramp, 0), 0.0);
+        // A quarter of the events in the first half of the time.
+        assert!((seconds(&ramp, 25) - 5.0).abs() < 1e-6);
+        assert!((seconds(&ramp, 100) - 10.0).abs() < 1e-6);
+        let falling = Curve::Ramp {
+            from: 20.0,
+            to: 0.0,
+            time,
+        };
+        assert!((seconds(&falling, 75) - 5.0).abs() < 1e-6);
+        assert!((seconds(&falling, 100) - 10.0).abs() < 1e-3);
+        let level = Curve::Ramp {
+            from: 4.0,
+            to: 4.0,
+            time,
+        };
+        assert!((seconds(&level, 8) - 2.0).abs() < 1e-9);
+        assert!((seconds(&Curve::Even { rate: 4.0 }, 8) - 2.0).abs() < 1e-6);
     }
 }

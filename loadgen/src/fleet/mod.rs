@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   flags ─▶ plan ─▶ shards (owner: starts, counts, packets) ─┐
-//!                      ▲ acts            counts │             ├─▶ tally, merged ─▶ report
+//!                      ▲ phases          counts │             ├─▶ tally, merged ─▶ report
 //!                      └──── conductor ◀────────┘             │
 //! ```
 //!
 //! A shard is the data path's own loop in the client role, on a thread of its own with every
-//! `K`th session. The conductor, on the main thread, moves all of them from one act to the next
+//! `K`th session. The conductor, on the main thread, moves all of them from one phase to the next
 //! and lets the run be watched; it is the only one that waits for anything.
 //!
 //! Open loop: each start and each packet has a planned time that nothing moves. Times count from
@@ -18,7 +18,15 @@ pub(crate) mod sizes;
 
 pub(crate) mod threshold;
 
+pub(crate) mod plan;
+
+pub(crate) mod curve;
+
+pub(crate) mod churn;
+
 mod conduct;
+
+mod conductor;
 
 mod pace;
 
@@ -42,11 +50,17 @@ mod pings;
 
 mod stream;
 
+mod census;
+
+mod agenda;
+
+mod visits;
+
 mod traffic;
 
 mod owner;
 
-mod curve;
+mod percentiles;
 
 mod inside_report;
 
@@ -60,9 +74,12 @@ mod output;
 
 mod run;
 
+pub(crate) use self::bulk::Plan as BulkPlan;
+pub(crate) use self::conductor::Signals;
 pub(crate) use self::output::page;
 pub(crate) use self::pace::Pace;
-pub(crate) use self::run::{Signals, storm, traffic};
+pub(crate) use self::run::{Job, perform, storm, traffic};
 pub(crate) use self::sizes::Sizes;
 pub(crate) use self::stream::{StreamRequest, StreamTally};
+pub(crate) use self::traffic::{Load, Plan as TrafficPlan};
 pub(crate) use self::window::{Arrival, Window};

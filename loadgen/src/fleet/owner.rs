@@ -1,8 +1,8 @@
 //! The owner of one shard's clients: starts each at its planned time, counts what becomes of it,
-//! sends its packets, and ends it.
+//! sends its packets, and ends it. Who comes, goes and asks besides is in `visits.rs`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use datapath::session::event::{Addresses, EndReason, Ended, Event, Milestone, Milestones, Up};
@@ -12,13 +12,18 @@ use datapath::shard::{Commands, Owner, SessionId};
 use datapath::sys::clock;
 use datapath::time::{Duration, Instant};
 
-use super::conduct::{Act, Conduct, Live, Standing};
-use super::pace::Pace;
+use super::agenda::{Agenda, Todo};
+use super::census::Census;
+use super::conduct::{Conduct, Live, Standing};
+use super::plan::Phase;
 use super::sample::Sampler;
 use super::tally::{self, Tally};
-use super::traffic::{self, Carrier, Traffic};
+use super::traffic::{Carrier, Traffic};
 use crate::explain::{self, PHASES};
+use crate::persona::Mix;
+use crate::seed::Seed;
 use crate::settings::Template;
+use crate::users::Users;
 
 /// Sessions started in one turn, at most, so that those under way are not kept waiting.
 const STARTS_MAX: u32 = 64;
@@ -32,31 +37,40 @@ const END_WAIT: Duration = Duration::from_secs(10);
 /// How often the far end is asked for its counts at the end.
 const TALLY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How a kind of client behaves.
+#[derive(Debug)]
+pub(crate) struct Manner {
+    pub(crate) template: Template,
+    /// Asks by DHCPINFORM.
+    pub(crate) dhcp: bool,
+}
+
 /// What one shard of a run does.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) template: Template,
-    /// `{n}` in it is the number of the session.
-    pub(crate) user: String,
-    pub(crate) first_user: u32,
+    pub(crate) phases: Vec<Phase>,
+    /// By persona, in the mix's order; one if there is no mix.
+    pub(crate) manners: Vec<Manner>,
+    pub(crate) mix: Mix,
+    pub(crate) seed: Seed,
+    pub(crate) users: Users,
     /// What the server is called in messages.
     pub(crate) host: String,
     pub(crate) to: SocketAddr,
     pub(crate) sources: Vec<IpAddr>,
     /// Sessions of the whole run.
     pub(crate) sessions: u32,
-    /// Starts a second of the whole run.
-    pub(crate) rate: f64,
     pub(crate) shards: u32,
-    pub(crate) traffic: Option<Arc<traffic::Plan>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     #[default]
     Waiting,
     Starting,
     Up,
+    /// It was told to leave, and comes back after a while if it is to.
+    Leaving,
     /// It was told to end.
     Ending,
     Over,
@@ -64,31 +78,40 @@ enum Stage {
 
 /// One client.
 #[derive(Clone, Copy, Debug, Default)]
-struct Member {
-    stage: Stage,
-    was_up: bool,
-    session: Option<SessionId>,
-    own: Option<std::net::Ipv4Addr>,
-    gateway: Option<std::net::Ipv4Addr>,
+pub(super) struct Member {
+    pub(super) stage: Stage,
+    pub(super) was_up: bool,
+    /// It has left before, so what it does now is no set-up of the run.
+    pub(super) is_back: bool,
+    pub(super) session: Option<SessionId>,
+    pub(super) own: Option<Ipv4Addr>,
+    gateway: Option<Ipv4Addr>,
+    /// When its present start was planned.
+    planned: Instant,
+    /// When it asked by DHCPINFORM, while there is no answer.
+    pub(super) asked: Option<Instant>,
 }
 
 /// The clients of one shard.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    plan: Arc<Plan>,
-    shard: u32,
-    conduct: Arc<Conduct>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) shard: u32,
+    pub(super) conduct: Arc<Conduct>,
     live: Arc<Live>,
-    /// If all users are one.
-    shared: Option<Arc<ClientSettings>>,
-    members: Vec<Member>,
+    /// By manner, if all users are one.
+    shared: Option<Vec<Arc<ClientSettings>>>,
+    pub(super) members: Vec<Member>,
     /// Which member has a slot of the driver.
     by_slot: Vec<u32>,
-    /// The next member to start, and when every start of the run is planned.
+    /// The next member to start for the first time.
     next_start: u32,
-    starts: Pace,
-    act: Act,
-    standing: Standing,
+    /// The number of the present phase.
+    pub(super) phase: usize,
+    pub(super) agenda: Agenda,
+    /// The next ending of the present phase that is this shard's.
+    pub(super) next_leave: u64,
+    pub(super) standing: Standing,
     told: Standing,
     traffic: Option<Traffic>,
     /// When the far end is to be asked for its counts again.
@@ -98,28 +121,38 @@ pub(crate) struct Fleet {
     end_deadline: Option<Instant>,
     alive: u64,
     drained: bool,
+    cpu_seen: Duration,
     sampler: Sampler,
-    tally: Tally,
+    pub(super) tally: Tally,
 }
 
 impl Fleet {
     /// The clients of shard number `shard`: each `plan.shards`th of the run.
     pub(crate) fn new(plan: Arc<Plan>, shard: u32, conduct: Arc<Conduct>, live: Arc<Live>) -> Self {
-        let shared = (!plan.user.contains("{n}")).then(|| plan.template.for_user(&plan.user));
+        let shared = plan.users.is_one().then(|| {
+            let (user, password) = plan.users.of(0);
+            let of = |manner: &Manner| manner.template.for_user(&user, password);
+            plan.manners.iter().map(of).collect()
+        });
         let count = (shard..plan.sessions)
             .step_by(plan.shards.max(1) as usize)
             .count();
-        Self {
+        let tally = Tally {
+            census: Census::new(&plan.mix),
+            ..Tally::default()
+        };
+        let mut fleet = Self {
             shard,
-            starts: Pace::new(conduct.setup_at(), plan.rate),
-            sampler: Sampler::new(conduct.setup_at()),
+            sampler: Sampler::new(conduct.began(0)),
             conduct,
             live,
             shared,
             members: vec![Member::default(); count],
             by_slot: Vec::new(),
             next_start: 0,
-            act: Act::Setup,
+            phase: 0,
+            agenda: Agenda::default(),
+            next_leave: u64::from(shard),
             standing: Standing::default(),
             told: Standing::default(),
             traffic: None,
@@ -128,20 +161,28 @@ impl Fleet {
             end_deadline: None,
             alive: 0,
             drained: false,
-            tally: Tally::default(),
+            cpu_seen: Duration::ZERO,
+            tally,
             plan,
-        }
+        };
+        fleet.enter(Instant::ZERO);
+        fleet
     }
 
-    /// How many they are.
-    pub(crate) const fn len(&self) -> usize {
-        self.members.len()
+    /// Connections at once, at most: its members', and those that fell silent and are still there.
+    pub(crate) fn connections_max(&self) -> usize {
+        let silent: u32 = self.plan.phases.iter().fold(0, |sum, phase| match phase {
+            Phase::Churn(churn) => sum.saturating_add(churn.silent_max()),
+            _ => sum,
+        });
+        self.members
+            .len()
+            .saturating_add(silent.div_ceil(self.plan.shards.max(1)) as usize)
     }
 
     /// What it all came to.
     pub(crate) fn take_tally(&mut self) -> Tally {
-        let cpu = clock::thread_cpu_time();
-        self.tally.cpu_total = cpu;
+        self.tally.cpu_total = clock::thread_cpu_time();
         let packets = self.traffic.as_mut().map(|traffic| &mut traffic.tally);
         self.sampler.take(
             self.standing.up,
@@ -157,46 +198,78 @@ impl Fleet {
     }
 
     /// Number of a member in the run.
-    fn number(&self, member: u32) -> u32 {
+    pub(super) fn number(&self, member: u32) -> u32 {
         member
             .saturating_mul(self.plan.shards)
             .saturating_add(self.shard)
     }
 
-    fn planned_start(&self, member: u32) -> Instant {
-        self.starts.at(u64::from(self.number(member)))
+    fn present(&self) -> Option<&Phase> {
+        self.plan.phases.get(self.phase)
+    }
+
+    /// When the next member is planned to start for the first time, in the present phase.
+    fn next_planned_start(&self) -> Option<Instant> {
+        let Some(Phase::Start(starts)) = self.present() else {
+            return None;
+        };
+        let number = self.number(self.next_start);
+        let is_due = number < starts.end() && (self.next_start as usize) < self.members.len();
+        is_due.then(|| {
+            let began = self.conduct.began(self.phase);
+            starts.curve.at(began, number.saturating_sub(starts.first))
+        })
     }
 
     fn start_due(&mut self, now: Instant, commands: &mut Commands) {
         for _ in 0..STARTS_MAX {
+            let Some(planned) = self.next_planned_start().filter(|&planned| planned <= now) else {
+                return;
+            };
             let member = self.next_start;
-            if member as usize >= self.members.len() {
-                return;
-            }
-            let planned = self.planned_start(member);
-            if planned > now {
-                return;
-            }
             self.next_start += 1;
             self.tally.started += 1;
             self.tally.lateness.record(now.saturating_since(planned));
-            self.set_stage(member, Stage::Starting);
-            let number = self.number(member);
-            let settings = match &self.shared {
-                Some(settings) => Arc::clone(settings),
-                None => {
-                    let number = number.saturating_add(self.plan.first_user);
-                    let user = self.plan.user.replace("{n}", &number.to_string());
-                    self.plan.template.for_user(&user)
-                }
-            };
-            let sources = &self.plan.sources;
-            let source = (number as usize)
-                .checked_rem(sources.len())
-                .and_then(|index| sources.get(index))
-                .map(|&source| SocketAddr::new(source, 0));
-            commands.connect(u64::from(member), settings, self.plan.to, source);
+            let manner = self.manner(member);
+            if let Some(kind) = self.tally.census.kind(manner) {
+                kind.started += 1;
+            }
+            self.start(planned, member, commands);
         }
+    }
+
+    /// Starts a member, for the first time or again.
+    pub(super) fn start(&mut self, planned: Instant, member: u32, commands: &mut Commands) {
+        if let Some(known) = self.members.get_mut(member as usize) {
+            *known = Member {
+                stage: Stage::Starting,
+                is_back: known.is_back,
+                planned,
+                ..Member::default()
+            };
+        }
+        let number = self.number(member);
+        let manner = self.manner(member);
+        let shared = self.shared.as_ref().and_then(|shared| shared.get(manner));
+        let settings = match (shared, self.plan.manners.get(manner)) {
+            (Some(settings), _) => Arc::clone(settings),
+            (None, Some(manner)) => {
+                let (user, password) = self.plan.users.of(number);
+                manner.template.for_user(&user, password)
+            }
+            (None, None) => return,
+        };
+        let sources = &self.plan.sources;
+        let source = (number as usize)
+            .checked_rem(sources.len())
+            .and_then(|index| sources.get(index))
+            .map(|&source| SocketAddr::new(source, 0));
+        commands.connect(u64::from(member), settings, self.plan.to, source);
+    }
+
+    /// Which of the plan's manners a member has.
+    pub(super) fn manner(&self, member: u32) -> usize {
+        self.plan.mix.of(self.plan.seed, self.number(member))
     }
 
     fn set_stage(&mut self, member: u32, stage: Stage) {
@@ -213,11 +286,30 @@ impl Fleet {
         (known.session == Some(session)).then_some(member)
     }
 
-    fn came_up(&mut self, member: u32, up: &Up) {
-        let planned = self.planned_start(member);
-        record_phases(&mut self.tally, &up.milestones);
-        if let Some(at) = up.milestones.at(Milestone::Network) {
-            self.tally.setup.record(at.saturating_since(planned));
+    fn came_up(&mut self, now: Instant, member: u32, up: &Up) {
+        let manner = self.manner(member);
+        self.standing.up += 1;
+        let Some(known) = self.members.get_mut(member as usize) else {
+            return;
+        };
+        if known.stage == Stage::Starting {
+            known.stage = Stage::Up;
+        }
+        known.was_up = true;
+        let took = up.milestones.at(Milestone::Network);
+        let took = took.map(|at| at.saturating_since(known.planned));
+        if known.is_back {
+            self.tally.census.returns.record(took.unwrap_or_default());
+        } else {
+            record_phases(&mut self.tally, &up.milestones);
+            if let Some(took) = took {
+                self.tally.setup.record(took);
+            }
+            self.tally.up += 1;
+            self.standing.settled += 1;
+            if let Some(kind) = self.tally.census.kind(manner) {
+                kind.up += 1;
+            }
         }
         let protection = &up.protection;
         if self.tally.protection.is_none() {
@@ -227,91 +319,101 @@ impl Fleet {
                 protection.group.to_owned(),
             ));
         }
-        self.tally.up += 1;
-        self.standing.up += 1;
-        self.standing.settled += 1;
-        if let Some(known) = self.members.get_mut(member as usize) {
-            if known.stage == Stage::Starting {
-                known.stage = Stage::Up;
-            }
-            known.was_up = true;
-        }
-        self.learn(member, &up.addresses);
+        self.learn(now, member, &up.addresses);
     }
 
     /// Takes addresses; one that is lost, as all are when a link ends, stays what it was.
-    fn learn(&mut self, member: u32, addresses: &Addresses) {
+    fn learn(&mut self, now: Instant, member: u32, addresses: &Addresses) {
+        let manner = self.manner(member);
         let Some(known) = self.members.get_mut(member as usize) else {
             return;
         };
-        self.standing.addressed += u64::from(known.own.is_none() && addresses.ipv4.is_some());
+        let is_new = known.own.is_none() && addresses.ipv4.is_some();
+        self.standing.addressed += u64::from(is_new);
         known.own = addresses.ipv4.or(known.own);
         known.gateway = addresses.ipv4_gateway.or(known.gateway);
+        let asks = |manner: &Manner| manner.dhcp;
+        if is_new && self.plan.manners.get(manner).is_some_and(asks) {
+            self.agenda.add(now, member, Todo::Inform(0));
+        }
     }
 
-    fn ended(&mut self, member: u32, ended: &Ended) {
+    fn ended(&mut self, now: Instant, member: u32, ended: &Ended) {
         self.alive = self.alive.saturating_sub(1);
         let Some(known) = self.members.get_mut(member as usize) else {
             return;
         };
         let stage = std::mem::replace(&mut known.stage, Stage::Over);
+        let is_back = known.is_back;
         known.session = None;
+        known.asked = None;
         if known.was_up {
             self.standing.up = self.standing.up.saturating_sub(1);
+            self.standing.addressed -= u64::from(known.own.is_some());
         }
-        match stage {
-            Stage::Ending if ended.reason == EndReason::UserRequest && ended.was_up => {
-                self.tally.polite_ends += 1;
+        if stage == Stage::Leaving {
+            return self.left(now, member);
+        }
+        if stage == Stage::Ending && !ended.was_up {
+            self.tally.given_up += 1;
+            return;
+        }
+        if stage == Stage::Ending && ended.reason == EndReason::UserRequest {
+            self.tally.polite_ends += 1;
+            return;
+        }
+        let causes = match (stage, ended.was_up) {
+            (Stage::Ending, _) => &mut self.tally.other_ends,
+            (_, true) => {
+                self.standing.lost += 1;
+                &mut self.tally.disconnects
             }
-            Stage::Ending if !ended.was_up => self.tally.given_up += 1,
-            Stage::Ending => {
-                let failure = explain::failure(ended, &self.plan.host);
-                tally::count(
-                    &mut self.tally.other_ends,
-                    failure.class,
-                    failure.phase,
-                    &failure.text,
-                );
-            }
-            _ => {
-                let failure = explain::failure(ended, &self.plan.host);
-                if ended.was_up {
-                    self.standing.lost += 1;
-                    let causes = &mut self.tally.disconnects;
-                    tally::count(causes, failure.class, failure.phase, &failure.text);
+            (_, false) => {
+                self.standing.failed += 1;
+                if is_back {
+                    self.tally.census.returns_failed += 1;
                 } else {
-                    self.standing.failed += 1;
                     self.standing.settled += 1;
-                    let causes = &mut self.tally.failures;
-                    tally::count(causes, failure.class, failure.phase, &failure.text);
                 }
+                &mut self.tally.failures
             }
-        }
+        };
+        let failure = explain::failure(ended, &self.plan.host);
+        tally::count(causes, failure.class, failure.phase, &failure.text);
     }
 
     /// Takes notice of what the conductor has begun.
     fn follow(&mut self, now: Instant) {
-        let act = self.conduct.act();
-        if act == self.act {
-            return;
-        }
-        let cpu = clock::thread_cpu_time();
-        if self.act == Act::Setup {
-            self.tally.cpu_setup = cpu;
-        }
-        if act == Act::End {
-            self.tally.cpu_steady = cpu.saturating_sub(self.tally.cpu_setup);
-            self.end_deadline = Some(now + END_WAIT);
-        }
-        if let (Act::Steady, Some(plan)) = (act, &self.plan.traffic) {
-            let carriers: Vec<Carrier> = self.carriers();
-            let (start, up) = (self.conduct.steady_at(), self.conduct.up_at_steady());
-            if plan.direction != crate::flags::Direction::Both {
-                self.tally_at = Some(start + plan.duration + TALLY_INTERVAL);
+        let phase = self.conduct.phase();
+        while self.phase < phase {
+            let cpu = clock::thread_cpu_time();
+            let spent = cpu.saturating_sub(std::mem::replace(&mut self.cpu_seen, cpu));
+            match self.present() {
+                Some(Phase::Start(_)) => self.tally.cpu_setup += spent,
+                _ => self.tally.cpu_steady += spent,
             }
-            self.traffic = Some(Traffic::new(plan, start, &carriers, up));
+            self.phase += 1;
+            self.enter(now);
         }
-        self.act = act;
+    }
+
+    fn enter(&mut self, now: Instant) {
+        self.next_leave = u64::from(self.shard);
+        self.standing.steady = 0;
+        let plan = match self.present() {
+            None => {
+                self.end_deadline = Some(now + END_WAIT);
+                return;
+            }
+            Some(Phase::Traffic(carry)) => Arc::clone(&carry.plan),
+            Some(Phase::Start(_) | Phase::Hold(_) | Phase::Churn(_)) => return,
+        };
+        let carriers: Vec<Carrier> = self.carriers();
+        let (start, up) = (self.conduct.began(self.phase), self.conduct.up());
+        if plan.direction != crate::flags::Direction::Both {
+            self.tally_at = Some(start + plan.duration + TALLY_INTERVAL);
+        }
+        self.traffic = Some(Traffic::new(&plan, start, &carriers, up));
     }
 
     fn carriers(&self) -> Vec<Carrier> {
@@ -416,7 +518,12 @@ impl Owner for Fleet {
             Err(error) => {
                 self.set_stage(member, Stage::Over);
                 self.standing.failed += 1;
-                self.standing.settled += 1;
+                let known = self.members.get(member as usize);
+                if known.is_some_and(|known| known.is_back) {
+                    self.tally.census.returns_failed += 1;
+                } else {
+                    self.standing.settled += 1;
+                }
                 let failure = explain::not_begun(error.to_string());
                 let causes = &mut self.tally.failures;
                 tally::count(causes, failure.class, failure.phase, &failure.text);
@@ -424,33 +531,45 @@ impl Owner for Fleet {
         }
     }
 
-    fn event(&mut self, _: Instant, session: SessionId, event: Event) {
+    fn event(&mut self, now: Instant, session: SessionId, event: Event) {
         let Some(member) = self.member_of(session) else {
             return;
         };
         match event {
-            Event::Up(up) => self.came_up(member, &up),
-            Event::Changed(addresses) => self.learn(member, &addresses),
+            Event::Up(up) => self.came_up(now, member, &up),
+            Event::Changed(addresses) => self.learn(now, member, &addresses),
             Event::EchoReply { round_trip } => self.tally.echo.record(round_trip),
             Event::Identified(_) => {}
-            Event::Ended(ended) => self.ended(member, &ended),
+            Event::Ended(ended) => self.ended(now, member, &ended),
         }
     }
 
     fn packet(&mut self, now: Instant, session: SessionId, packet: &[u8]) {
-        if let (Some(member), Some(_)) = (self.member_of(session), &self.traffic)
-            && let Some(traffic) = &mut self.traffic
-        {
+        let Some(member) = self.member_of(session) else {
+            return;
+        };
+        if self.is_dhcp_answer(now, member, packet) {
+            return;
+        }
+        if let Some(traffic) = &mut self.traffic {
             traffic.handle_packet(now, member, packet);
         }
     }
 
     fn poll(&mut self, now: Instant, commands: &mut Commands) {
         self.follow(now);
-        match self.act {
-            Act::Setup => self.start_due(now, commands),
-            Act::Steady => self.carry(now, commands),
-            Act::End => self.end_members(now, commands),
+        if self.present().is_some() {
+            self.do_due(now, commands);
+        }
+        match self.present() {
+            Some(Phase::Start(_)) => self.start_due(now, commands),
+            Some(Phase::Hold(_)) => {}
+            Some(Phase::Churn(churn)) => {
+                let churn = *churn;
+                self.leave_due(now, &churn, commands);
+            }
+            Some(Phase::Traffic(_)) => self.carry(now, commands),
+            None => self.end_members(now, commands),
         }
         let packets = self.traffic.as_mut().map(|traffic| &mut traffic.tally);
         self.sampler.poll(
@@ -467,19 +586,23 @@ impl Owner for Fleet {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let due = match self.act {
-            Act::Setup => ((self.next_start as usize) < self.members.len())
-                .then(|| self.planned_start(self.next_start)),
-            Act::Steady => {
+        let own = match self.present() {
+            Some(Phase::Start(_)) => self.next_planned_start(),
+            Some(Phase::Hold(_)) => None,
+            Some(Phase::Churn(churn)) => self.next_planned_leave(churn),
+            Some(Phase::Traffic(_)) => {
                 let packets = self.traffic.as_ref().and_then(Traffic::next_timeout);
                 packets.into_iter().chain(self.tally_at).min()
             }
-            Act::End if self.drained => return None,
-            Act::End if self.next_end < self.members.len() || self.alive == 0 => {
-                Some(Instant::ZERO)
-            }
-            Act::End => self.end_deadline,
+            None if self.drained => return None,
+            None if self.next_end < self.members.len() || self.alive == 0 => Some(Instant::ZERO),
+            None => self.end_deadline,
         };
-        due.into_iter().chain([self.sampler.next_at]).min()
+        // At the end nothing more is done that was put off.
+        let todo = self.present().and_then(|_| self.agenda.next());
+        own.into_iter()
+            .chain(todo)
+            .chain([self.sampler.next_at])
+            .min()
     }
 }

@@ -8,9 +8,11 @@ use std::net::SocketAddr;
 use datapath::time::Duration;
 use serde::Serialize;
 
-use super::curve::{Curve, curves};
+use super::census::{Clients, Lap};
+use super::conductor::Timing;
 use super::inside_report::Inside;
-use super::run::{Scenario, Timing};
+use super::percentiles::{Curve, curves};
+use super::run::Scenario;
 use super::tally::{self, Causes, Packets, Tally, Times};
 use super::timeline::{Timeline, TimelineReport};
 use crate::explain::PHASES;
@@ -50,6 +52,9 @@ pub(super) struct Subject<'a> {
     pub(super) memory: &'a Memory,
     pub(super) tally: &'a Tally,
     pub(super) timeline: &'a Timeline,
+    pub(super) laps: &'a [Lap],
+    /// `None`: the flags are a command's; else the name of the scenario's file.
+    pub(super) file: Option<&'a str>,
 }
 
 /// Everything about one run.
@@ -67,6 +72,9 @@ pub(super) struct Report {
     address: SocketAddr,
     tls: Option<Tls>,
     scenario: ScenarioReport,
+    /// The scenario's file, if the command is `run`.
+    scenario_file: Option<String>,
+    clients: Clients,
     setup: Setup,
     hold: Hold,
     traffic: Option<TrafficReport>,
@@ -290,10 +298,10 @@ impl Report {
         let mut report = Self {
             schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),
-            command: if traffic.is_some() {
-                "traffic"
-            } else {
-                "storm"
+            command: match (subject.file, &traffic) {
+                (Some(_), _) => "run",
+                (None, Some(_)) => "traffic",
+                (None, None) => "storm",
             },
             ok: tally.up > 0 && failed == 0 && lost == 0 && is_sound && !timing.interrupted,
             interrupted: timing.interrupted,
@@ -316,9 +324,16 @@ impl Report {
                 },
                 shards: subject.shards,
                 sources: flags.sources.0.len(),
-                lcp_echo_s: flags.lcp_echo.as_secs_f64(),
-                sstp_echo_s: flags.sstp_echo.as_secs_f64(),
+                lcp_echo_s: flags.lcp_echo().as_secs_f64(),
+                sstp_echo_s: flags.sstp_echo().as_secs_f64(),
             },
+            scenario_file: subject.file.map(str::to_owned),
+            clients: Clients::new(
+                &tally.census,
+                &flags.access.persona,
+                flags.seed,
+                subject.laps,
+            ),
             setup: Setup::new(tally, timing),
             hold: Hold {
                 seconds: timing.steady.as_secs_f64(),

@@ -1,10 +1,9 @@
-//! A run from its flags to its exit code: the shards, and the conductor that moves them.
+//! A run from its plan to its exit code: the shards, with the conductor that moves them.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread::JoinHandle;
 
 use datapath::io::{Io as _, Waker};
 use datapath::output::Entropy as _;
@@ -17,20 +16,25 @@ use datapath::sys::driver::{self, Choice, Driver};
 use datapath::sys::entropy::SystemEntropy;
 use datapath::sys::thread::spawn_shard;
 use datapath::sys::{affinity, clock, copy_and_sum, limits};
-use datapath::time::{Duration, Instant};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use datapath::time::Duration;
 
-use super::conduct::{Conduct, Live, Standing};
+use super::conduct::{Conduct, Live};
+use super::conductor::{Conductor, Handle, LEAD, Signals};
+use super::curve::Curve;
 use super::output;
-use super::owner::{self, Fleet};
+use super::owner::{self, Fleet, Manner};
+use super::plan::{Carry, Phase, Starts};
 use super::report::{self, Memory, Report};
 use super::tally::Tally;
 use super::traffic::Plan;
-use super::watch::{Sight, Watch};
+use super::watch::Watch;
 use crate::connect;
-use crate::flags::{self, Direction};
+use crate::flags;
+use crate::persona::Persona;
+use crate::seed::Seed;
 use crate::settings::{self, Stop, Template};
 use crate::trust::Trust;
+use crate::users::Users;
 
 /// Submission queue, receive buffers and send buffers of 64 KB of a shard. The pool's memory is
 /// touched only as far as it is used at one time.
@@ -41,60 +45,94 @@ const SEND_BUFFERS_MAX: usize = 1024;
 /// Descriptors that the process has besides its connections.
 const DESCRIPTORS_FIXED: u64 = 64;
 
-/// How often the conductor looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-
-/// From the word to the first start and the first packet, so that every shard has heard it.
-const LEAD: Duration = Duration::from_millis(50);
-
-/// The second network protocol may open a moment after the first.
-const SECOND_PROTOCOL_WAIT: Duration = Duration::from_secs(1);
-
-/// What is done once all sessions are up.
+/// What a report says of the phases after the start: the packets if there are any, otherwise how long
+/// the rest is planned to take.
 #[derive(Debug)]
 pub(super) enum Scenario {
     Hold(Duration),
     Traffic {
         plan: Arc<Plan>,
-        wait: Duration,
         record_per_packet: bool,
     },
 }
 
+/// What is to be run.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) flags: &'a flags::Fleet,
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) record_per_packet: bool,
+    /// The scenario's file, if there is one.
+    pub(crate) file: Option<String>,
+}
+
+impl Job<'_> {
+    fn scenario(&self) -> Scenario {
+        let mut plans = self.phases.iter().filter_map(|phase| match phase {
+            Phase::Traffic(carry) => Some(&carry.plan),
+            _ => None,
+        });
+        match plans.next() {
+            Some(plan) => Scenario::Traffic {
+                plan: Arc::clone(plan),
+                record_per_packet: self.record_per_packet,
+            },
+            None => Scenario::Hold(self.phases.iter().map(Phase::time).sum()),
+        }
+    }
+}
+
+/// All sessions of the flags, at their rate.
+fn start_all(flags: &flags::Fleet) -> Phase {
+    Phase::Start(Starts {
+        first: 0,
+        count: flags.sessions,
+        curve: Curve::Even { rate: flags.rate },
+    })
+}
+
 /// Runs `loadgen storm`.
 pub(crate) fn storm(flags: &flags::Storm) -> ExitCode {
-    output::exit(&flags.fleet, run(&flags.fleet, Scenario::Hold(flags.hold)))
+    perform(&Job {
+        flags: &flags.fleet,
+        phases: vec![start_all(&flags.fleet), Phase::Hold(flags.hold)],
+        record_per_packet: false,
+        file: None,
+    })
 }
 
 /// Runs `loadgen traffic`.
 pub(crate) fn traffic(flags: &flags::Traffic) -> ExitCode {
-    let plan = Plan::of(flags, u32::from_be_bytes(SystemEntropy.array()));
-    let scenario = Scenario::Traffic {
-        plan: Arc::new(plan),
+    let carry = Carry {
+        plan: Arc::new(Plan::of(flags, u32::from_be_bytes(SystemEntropy.array()))),
         wait: flags.wait,
-        record_per_packet: flags.record_per_packet,
     };
-    output::exit(&flags.fleet, run(&flags.fleet, scenario))
+    perform(&Job {
+        flags: &flags.fleet,
+        phases: vec![start_all(&flags.fleet), Phase::Traffic(carry)],
+        record_per_packet: flags.record_per_packet,
+        file: None,
+    })
 }
 
-/// One shard, as the conductor holds it.
-struct Handle {
-    live: Arc<Live>,
-    waker: Waker,
-    thread: JoinHandle<Result<Tally, String>>,
+/// Runs a plan to its exit code.
+pub(crate) fn perform(job: &Job<'_>) -> ExitCode {
+    output::exit(job.flags, run(job))
 }
 
-fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
+fn run(job: &Job<'_>) -> Result<Report, Stop> {
+    let flags = job.flags;
     let trust = Trust::of(&flags.access);
-    let mut template = Template::new(&flags.access, &flags.server, &trust)?;
-    template.link.lcp_echo_interval = (!flags.lcp_echo.is_zero()).then_some(flags.lcp_echo);
-    template.settings.timing.hello_interval = flags.sstp_echo.max(Duration::from_secs(1));
-    if let Scenario::Traffic {
-        record_per_packet, ..
-    } = &scenario
-    {
-        template.settings.limits.record_per_packet = *record_per_packet;
-    }
+    let users = match (&flags.users, &flags.user) {
+        (Some(path), _) => Users::read(path)
+            .map_err(|error| Stop::Usage(format!("--users {}: {error}", path.display())))?,
+        (None, user) => Users::Pattern {
+            name: user.clone().unwrap_or_default(),
+            first: flags.first_user,
+        },
+    };
+    let manners = manners(job, &trust)?;
+    let scenario = job.scenario();
     let sources = &flags.sources.0;
     let address = connect::addresses(&flags.server, sources.first().copied())?
         .into_iter()
@@ -110,24 +148,26 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
         desk.expect(shards);
     }
 
-    let conduct = Conduct::new(clock::now() + LEAD * 4);
+    let conduct = Conduct::new(job.phases.len(), clock::now() + LEAD * 4);
     let plan = Arc::new(owner::Plan {
-        template,
-        user: flags.user.clone(),
-        first_user: flags.first_user,
+        phases: job.phases.clone(),
+        manners,
+        mix: flags.access.persona.clone(),
+        seed: Seed(flags.seed),
+        users,
         host: settings::name(&flags.access, &flags.server).to_owned(),
         to: address,
         sources: sources.clone(),
         sessions: flags.sessions,
-        rate: flags.rate,
         shards: u32::try_from(shards).unwrap_or(1),
-        traffic: match &scenario {
-            Scenario::Traffic { plan, .. } => Some(Arc::clone(plan)),
-            Scenario::Hold(_) => None,
-        },
     });
+    let command = match (&job.file, &scenario) {
+        (Some(_), _) => "run",
+        (None, Scenario::Traffic { .. }) => "traffic",
+        (None, Scenario::Hold(_)) => "storm",
+    };
     let is_traffic = matches!(scenario, Scenario::Traffic { .. });
-    let watch = Watch::new(flags, is_traffic, shards)?;
+    let watch = Watch::new(flags, command, is_traffic, shards)?;
     // From here on a signal ends the run in order.
     let no_signals = |error| Stop::Failed(format!("cannot wait for signals: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -145,16 +185,19 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
         up: 0,
     };
     let mut conductor = Conductor {
-        flags,
-        scenario: &scenario,
+        phases: &plan.phases,
         conduct: &conduct,
         handles: &handles,
         memory: &mut memory,
         signals,
         watch,
+        endings: 0,
+        laps: Vec::new(),
     };
     let timing = runtime.block_on(conductor.conduct());
-    let mut watch = conductor.watch;
+    let Conductor {
+        laps, mut watch, ..
+    } = conductor;
     // However it went, no thread is left behind.
     conduct.end();
     for handle in &handles {
@@ -188,7 +231,38 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
         memory: &memory,
         tally: &tally,
         timeline: &timeline,
+        laps: &laps,
+        file: job.file.as_deref(),
     }))
+}
+
+/// How each kind of client of the mix behaves; flags that are given win over a persona.
+fn manners(job: &Job<'_>, trust: &Trust) -> Result<Vec<Manner>, Stop> {
+    let flags = job.flags;
+    let password = settings::password(&flags.access.password)?;
+    let of = |persona: Option<&Persona>| {
+        let mut template = Template::new(&flags.access, &flags.server, trust, &password, persona)?;
+        let plain_echo = persona.is_none().then(|| flags.lcp_echo());
+        if let Some(interval) = flags.lcp_echo.or(plain_echo) {
+            template.link.lcp_echo_interval = (!interval.is_zero()).then_some(interval);
+        }
+        if let Some(interval) = flags.sstp_echo {
+            template.settings.timing.hello_interval = interval.max(Duration::from_secs(1));
+        }
+        template.settings.limits.record_per_packet |= job.record_per_packet;
+        Ok(Manner {
+            template,
+            dhcp: flags.dhcp || persona.is_some_and(|persona| persona.dhcp),
+        })
+    };
+    let mut manners = Vec::new();
+    for persona in flags.access.persona.personas() {
+        manners.push(of(Some(persona))?);
+    }
+    if manners.is_empty() {
+        manners.push(of(None)?);
+    }
+    Ok(manners)
 }
 
 /// Starts a thread a shard, and waits until each has its ring.
@@ -211,7 +285,7 @@ fn start(
             Arc::clone(conduct),
             Arc::clone(&live),
         );
-        let config = shard_config(number, owner.len(), &mailboxes);
+        let config = shard_config(number, owner.connections_max(), &mailboxes);
         let cpu = cpus.get(index % cpus.len().max(1)).copied();
         let thread = spawn_shard(format!("clients-{number}"), cpu, move |_| {
             run_shard(owner, config, driver, &ready)
@@ -323,152 +397,9 @@ fn check_host(sessions: u32, shards: usize, sources: &[IpAddr]) -> Result<(), St
 }
 
 /// Memory of this process that is in use, as the kernel counts it.
-fn resident_bytes() -> u64 {
+pub(super) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0).saturating_mul(1024)
-}
-
-/// The signals that end a run.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    pub(crate) async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// When the acts of a run took place.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Timing {
-    pub(super) setup: Duration,
-    pub(super) steady: Duration,
-    pub(super) interrupted: bool,
-}
-
-struct Conductor<'a> {
-    flags: &'a flags::Fleet,
-    scenario: &'a Scenario,
-    conduct: &'a Conduct,
-    handles: &'a [Handle],
-    memory: &'a mut Memory,
-    signals: Signals,
-    watch: Watch,
-}
-
-impl Conductor<'_> {
-    async fn conduct(&mut self) -> Timing {
-        let mut timing = Timing::default();
-        let began = self.conduct.setup_at();
-        let sessions = u64::from(self.flags.sessions);
-        let settled = self.wait(|_, standing| standing.settled >= sessions).await;
-        let now = clock::now();
-        timing.setup = now.saturating_since(began);
-        self.memory.up = resident_bytes();
-        let up = self.standing().up;
-        if !settled {
-            timing.interrupted = true;
-            return timing;
-        }
-        if up == 0 {
-            return timing;
-        }
-        if let Scenario::Traffic { .. } = self.scenario {
-            // IPv6 may have opened first; a server that gives no IPv4 is not waited for long.
-            let until = now + SECOND_PROTOCOL_WAIT;
-            self.wait(|now, standing| standing.addressed >= up || now >= until)
-                .await;
-        }
-        let begin = clock::now() + LEAD;
-        self.conduct.steady(begin, up);
-        self.wake();
-        let (until, patience, early) = match self.scenario {
-            Scenario::Hold(hold) => (begin + *hold, Duration::ZERO, false),
-            Scenario::Traffic { plan, wait, .. } => {
-                let early = plan.direction != Direction::Down;
-                (begin + plan.duration, *wait, early)
-            }
-        };
-        self.watch.steady(begin, until);
-        let search = match self.scenario {
-            Scenario::Traffic { plan, .. } => plan.search.as_deref(),
-            Scenario::Hold(_) => None,
-        };
-        let shards = self.handles.len() as u64;
-        let done = self
-            .wait(|now, standing| {
-                let is_all_sent = standing.steady >= shards && standing.unsent == 0;
-                let is_all_here = early && is_all_sent && standing.received >= standing.sent;
-                if search.is_some_and(|desk| desk.is_done()) {
-                    return true;
-                }
-                now >= until && (is_all_here || now >= until + patience)
-            })
-            .await;
-        timing.interrupted = !done;
-        timing.steady = clock::now().saturating_since(begin);
-        self.memory.up = self.memory.up.max(resident_bytes());
-        timing
-    }
-
-    /// Waits until `done`; `false` when a signal came first.
-    async fn wait(&mut self, done: impl Fn(Instant, &Standing) -> bool) -> bool {
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        loop {
-            tokio::select! {
-                () = self.signals.any() => return false,
-                _ = looks.tick() => {}
-            }
-            let (now, standing) = (clock::now(), self.standing());
-            self.look(now, &standing);
-            // A shard that died has said nothing more, and never will.
-            let is_dead = self
-                .handles
-                .iter()
-                .any(|handle| handle.thread.is_finished());
-            if is_dead || done(now, &standing) {
-                return true;
-            }
-        }
-    }
-
-    fn look(&mut self, now: Instant, standing: &Standing) {
-        for (shard, handle) in self.handles.iter().enumerate() {
-            self.watch.add(shard, handle.live.samples.take());
-        }
-        self.watch.look(&Sight {
-            now,
-            began: self.conduct.setup_at(),
-            act: self.conduct.act(),
-            standing: *standing,
-        });
-    }
-
-    fn standing(&self) -> Standing {
-        let mut sum = Standing::default();
-        for handle in self.handles {
-            handle.live.add_to(&mut sum);
-        }
-        sum
-    }
-
-    fn wake(&self) {
-        for handle in self.handles {
-            handle.waker.wake();
-        }
-    }
 }

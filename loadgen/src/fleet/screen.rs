@@ -20,10 +20,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Gauge, Paragraph, Row, Sparkline, Table};
 use ratatui::{Frame, Terminal};
 
-use super::conduct::{Act, Standing};
+use super::conduct::Standing;
 use super::sample::{Distributions, Metric};
 use super::timeline::{Quantiles, Second};
-use super::watch::Sight;
+use super::watch::{Act, Sight};
 use crate::explain::PHASES;
 use crate::flags;
 use crate::units::{scaled, time};
@@ -118,8 +118,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(flags: &flags::Fleet, is_traffic: bool) -> Self {
-        let command = if is_traffic { "traffic" } else { "storm" };
+    pub(super) fn new(flags: &flags::Fleet, command: &str, is_traffic: bool) -> Self {
         Self {
             title: format!(
                 "loadgen {command} → {}:{}",
@@ -170,13 +169,13 @@ impl View {
     }
 
     /// Takes notice of where the run stands.
-    pub(super) fn look(&mut self, sight: &Sight, steady: Option<(Instant, Instant)>) {
+    pub(super) fn look(&mut self, sight: &Sight, times: Option<(Instant, Instant)>) {
         self.elapsed = sight.now.saturating_since(sight.began).as_secs();
         self.act = sight.act;
         self.standing = sight.standing;
         let settled = sight.standing.settled;
-        (self.progress, self.left) = match (sight.act, steady) {
-            (Act::Steady, Some((begin, until))) => {
+        (self.progress, self.left) = match (sight.act, times) {
+            (Act::Hold | Act::Churn | Act::Traffic, Some((begin, until))) => {
                 let all = until.saturating_since(begin).as_secs_f64();
                 let left = until.saturating_since(sight.now).as_secs_f64();
                 let done = if all > 0.0 { 1.0 - left / all } else { 1.0 };
@@ -202,7 +201,7 @@ impl View {
             received,
             ..
         } = self.standing;
-        let packets = if self.is_traffic && self.act == Act::Steady {
+        let packets = if self.act == Act::Traffic {
             format!(", {sent} sent, {received} received")
         } else {
             String::new()
@@ -251,12 +250,7 @@ fn draw(frame: &mut Frame<'_>, view: &View) {
     ];
     let [title, progress, sessions, packets, times, rest] =
         Layout::vertical(heights).areas(frame.area());
-    let act = match view.act {
-        Act::Setup => "setting up",
-        Act::Steady if view.is_traffic => "sending",
-        Act::Steady => "holding",
-        Act::End => "ending",
-    };
+    let act = view.act.word();
     let bold = Style::new().add_modifier(Modifier::BOLD);
     frame.render_widget(
         Line::from(vec![
@@ -434,7 +428,7 @@ mod tests {
             &Sight {
                 now: Instant::from_nanos(30_000_000_000),
                 began: Instant::ZERO,
-                act: Act::Steady,
+                act: if is_traffic { Act::Traffic } else { Act::Hold },
                 standing: Standing {
                     settled: 200,
                     up: 190,

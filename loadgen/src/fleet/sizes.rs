@@ -41,6 +41,13 @@ impl Sizes {
     }
 }
 
+impl Default for Sizes {
+    /// The usual MTU of a tunnel.
+    fn default() -> Self {
+        Self(vec![1400])
+    }
+}
+
 impl FromStr for Sizes {
     type Err = String;
 

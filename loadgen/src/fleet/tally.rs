@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use datapath::time::Duration;
 use hdrhistogram::Histogram;
 
+use super::census::Census;
 use crate::explain::PHASES;
 
 /// Times are kept to three digits, up to two minutes; what is longer counts as that.
@@ -174,6 +175,8 @@ pub(crate) struct Tally {
     pub(crate) cpu_setup: Duration,
     pub(crate) cpu_steady: Duration,
     pub(crate) cpu_total: Duration,
+    /// What the clients were and did besides.
+    pub(crate) census: Census,
     /// TLS version, suite and group of the first session that came up.
     pub(crate) protection: Option<(String, String, String)>,
 }
@@ -201,6 +204,7 @@ impl Tally {
         self.cpu_setup += other.cpu_setup;
         self.cpu_steady += other.cpu_steady;
         self.cpu_total += other.cpu_total;
+        self.census.add(&other.census);
         if self.protection.is_none() {
             self.protection.clone_from(&other.protection);
         }

@@ -7,8 +7,9 @@ use std::path::Path;
 use datapath::sys::clock;
 use datapath::time::{Duration, Instant};
 
-use super::conduct::{Act, Standing};
+use super::conduct::Standing;
 use super::interval_log::IntervalLog;
+use super::plan::Phase;
 use super::sample::Sample;
 use super::screen::{Screen, View};
 use super::tally::Tally;
@@ -24,6 +25,40 @@ enum Face {
     Quiet,
     Lines,
     Screen(Box<Screen>),
+}
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Setup,
+    Hold,
+    Churn,
+    Traffic,
+    End,
+}
+
+impl Act {
+    /// That of a phase; none is left at the end.
+    pub(super) const fn of(phase: Option<&Phase>) -> Self {
+        match phase {
+            Some(Phase::Start(_)) => Self::Setup,
+            Some(Phase::Hold(_)) => Self::Hold,
+            Some(Phase::Churn(_)) => Self::Churn,
+            Some(Phase::Traffic(_)) => Self::Traffic,
+            None => Self::End,
+        }
+    }
+
+    /// For people.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Setup => "setting up",
+            Self::Hold => "holding",
+            Self::Churn => "churning",
+            Self::Traffic => "sending",
+            Self::End => "ending",
+        }
+    }
 }
 
 /// Where a run stands, for those who watch.
@@ -43,13 +78,18 @@ pub(super) struct Watch {
     pub(super) timeline: Timeline,
     log: Option<IntervalLog>,
     view: View,
-    /// When the steady act began and will be over.
-    steady: Option<(Instant, Instant)>,
+    /// When the present phase began and will be over, if that is known.
+    times: Option<(Instant, Instant)>,
 }
 
 impl Watch {
     /// Opens what is asked for, so that nothing is found missing when the run is over.
-    pub(super) fn new(flags: &flags::Fleet, is_traffic: bool, shards: usize) -> Result<Self, Stop> {
+    pub(super) fn new(
+        flags: &flags::Fleet,
+        command: &str,
+        is_traffic: bool,
+        shards: usize,
+    ) -> Result<Self, Stop> {
         let log = flags.output.hdr_out.as_deref().map(|path| {
             IntervalLog::create(path)
                 .map_err(|error| Stop::Failed(format!("cannot write {}: {error}", path.display())))
@@ -68,14 +108,14 @@ impl Watch {
             told_at: clock::now(),
             timeline: Timeline::new(shards),
             log: log.transpose()?,
-            view: View::new(flags, is_traffic),
-            steady: None,
+            view: View::new(flags, command, is_traffic),
+            times: None,
         })
     }
 
-    /// The steady act goes from one to the other.
-    pub(super) fn steady(&mut self, begin: Instant, until: Instant) {
-        self.steady = Some((begin, until));
+    /// The present phase goes from one to the other, if that is known.
+    pub(super) fn timed(&mut self, times: Option<(Instant, Instant)>) {
+        self.times = times;
     }
 
     /// Takes what a shard handed over.
@@ -97,7 +137,7 @@ impl Watch {
             return;
         }
         self.told_at = sight.now;
-        self.view.look(sight, self.steady);
+        self.view.look(sight, self.times);
         match &mut self.face {
             Face::Quiet => {}
             Face::Lines => eprintln!("{}", self.view.line()),

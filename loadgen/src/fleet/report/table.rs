@@ -19,6 +19,7 @@ impl Report {
         }
         text.push('\n');
         list(&mut text, "failed", &setup.failures);
+        text += &self.clients.table();
         let _ = writeln!(
             text,
             "\n{:16}{:>10}{:>10}{:>10}{:>10}{:>10}",

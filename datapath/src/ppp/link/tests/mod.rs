@@ -2,6 +2,7 @@
 
 mod authentication;
 mod limits;
+mod manners;
 mod network;
 mod start;
 
