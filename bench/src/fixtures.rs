@@ -85,14 +85,23 @@ pub fn data_packets(count: usize, len: usize) -> Vec<u8> {
     stream
 }
 
-/// Both ends of a TLS 1.3 connection under `suite`, client first: a real handshake with X25519 and
-/// an ECDSA P-256 certificate.
+/// What a client calls the server of [`tls_roles`].
 ///
 /// # Panics
 ///
-/// If the handshake fails.
+/// Never: the name is one.
 #[must_use]
-pub fn tls_pair(suite: Suite) -> (Connection, Connection) {
+pub fn server_name() -> ServerName<'static> {
+    ServerName::try_from(NAME).expect("a name")
+}
+
+/// Both roles of TLS 1.3 under `suite`, with an ECDSA P-256 certificate that the client trusts.
+///
+/// # Panics
+///
+/// If a certificate cannot be made.
+#[must_use]
+pub fn tls_roles(suite: Suite) -> (ServerGeneration, ClientProfile) {
     let options = TlsOptions {
         min_version: Version::Tls13,
         suites: vec![suite],
@@ -110,11 +119,22 @@ pub fn tls_pair(suite: Suite) -> (Connection, Connection) {
 
     let generation = ServerGeneration::new(vec![leaf.der().clone()], key, &options);
     let profile = ClientProfile::new([root.der().clone()], &options);
-    let name = ServerName::try_from(NAME).expect("a name");
-    let mut client =
-        Handshake::client(&Arc::new(profile.expect("a profile")), name).expect("a client");
-    let mut server =
-        Handshake::server(&Arc::new(generation.expect("a generation"))).expect("a server");
+    (
+        generation.expect("a generation"),
+        profile.expect("a profile"),
+    )
+}
+
+/// Both ends of a connection of [`tls_roles`], client first, after a real handshake.
+///
+/// # Panics
+///
+/// If the handshake fails.
+#[must_use]
+pub fn tls_pair(suite: Suite) -> (Connection, Connection) {
+    let (generation, profile) = tls_roles(suite);
+    let mut client = Handshake::client(&Arc::new(profile), server_name()).expect("a client");
+    let mut server = Handshake::server(&Arc::new(generation)).expect("a server");
 
     let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
     client.handle_bytes(&[], &mut to_server).expect("a hello");

@@ -1,13 +1,18 @@
-//! Benchmarks of the data path, per layer, named `layer/action/size`.
+//! Benchmarks of the data path, per layer and as a whole.
 //!
-//! `cargo bench -p bench` runs them all; each file of `benches/` is one layer. This crate holds what
-//! they share, [`fixtures`], what everything is judged against, [`floor`], and the gateway as a whole
-//! beside it, [`e2e`].
+//! [`paths`] is the list of what is measured per layer: by the clock (`cargo bench`, in `layers/`) and by
+//! instructions and allocations ([`gate`]). The rest is what everything is judged against, [`floor`], the
+//! gateway as a whole beside it, [`e2e`], what a packet costs the gateway by instructions and cache
+//! lines, [`cost`], and what they share, [`fixtures`].
 
 pub mod cost;
 
 pub mod fixtures;
 
 pub mod floor;
+
+pub mod gate;
+
+pub mod paths;
 
 pub mod e2e;

@@ -4,9 +4,14 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bench::{cost, e2e, floor};
+use bench::{cost, e2e, floor, gate};
 use clap::{Parser, Subcommand};
+use datapath::sys::alloc::CountingAllocator;
 use datapath::time::Duration;
+
+/// Counts for the gate; nothing that is measured by the clock allocates.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[derive(Debug, Parser)]
 #[command(about = "What the gateway is judged against")]
@@ -44,6 +49,19 @@ enum Command {
         /// Runs the named case here and marks what is to be counted.
         #[arg(long, hide = true, requires = "only")]
         marked: bool,
+    },
+    /// Instructions and allocations of every path, counted under valgrind and compared with
+    /// bench/baseline.json. Fails where a path grew by more than 3 %, or allocates more often.
+    Gate {
+        /// Only the paths whose name has this in it.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+        /// Writes what is counted to bench/baseline.json.
+        #[arg(long)]
+        update: bool,
+        /// Runs the named path here, once.
+        #[arg(long, hide = true, value_name = "PATH")]
+        here: Option<String>,
     },
     /// The gateway itself under load, with the floor and other servers beside it. Needs root; makes
     /// network namespaces of its own, and leaves nothing behind.
@@ -90,6 +108,16 @@ fn main() -> ExitCode {
             })
         }
         Command::Cost { only, marked } => run_cost(only.as_deref(), marked),
+        Command::Gate {
+            here: Some(path), ..
+        } => gate::run_here(&path),
+        Command::Gate { only, update, .. } => {
+            gate::run(&gate::Options { only, update }).and_then(|is_good| {
+                is_good
+                    .then_some(())
+                    .ok_or_else(|| io::Error::other("the gate is closed"))
+            })
+        }
         Command::E2e { list: true, .. } => {
             print!("{}", e2e::list());
             Ok(())

@@ -37,10 +37,6 @@ mod saved;
 mod scenario;
 mod seed;
 mod settings;
-#[allow(
-    dead_code,
-    reason = "a fleet's bulk traffic uses what forwarding does not"
-)]
 mod stack;
 mod trust;
 mod tun;

@@ -9,7 +9,7 @@
 //!  bench cost ── starts ──▶ valgrind … bench cost --only down ── trace ──▶ counted line by line
 //! ```
 
-mod site;
+pub(crate) mod site;
 
 mod trace;
 
@@ -34,7 +34,7 @@ pub struct Case {
     pub name: &'static str,
     is_downlink: bool,
     is_merged: bool,
-    packet_len: usize,
+    pub(crate) packet_len: usize,
 }
 
 /// Every kind.

@@ -23,9 +23,10 @@ use super::Case;
 use super::wire::{self, End, Stream, Wire};
 use crate::floor::rig::CLIENT;
 use crate::floor::traffic::{self, Direction, Kind};
+use crate::paths::apart;
 
 /// Packets of a burst: what a superpacket stands for.
-const BURST_PACKETS: usize = 48;
+pub(crate) const BURST_PACKETS: usize = 48;
 /// Turns within which the session is up.
 const SET_UP_TURNS: usize = 2_000;
 
@@ -113,7 +114,7 @@ impl Owner for Client {
 
 /// Both ends, with the session up.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(crate) struct Site {
     gateway: Shard<Wire, Gateway, SharedRng>,
     client: Shard<Wire, Client, SharedRng>,
     gateway_end: Rc<RefCell<End>>,
@@ -123,7 +124,22 @@ pub(super) struct Site {
 }
 
 impl Site {
+    /// Without secrecy.
     pub(super) fn new(case: Case) -> Self {
+        let client = fixtures::client_settings(USER, PASSWORD, AuthMethod::MsChapV2);
+        Self::under(
+            case,
+            Arc::new(fixtures::server_settings()),
+            Arc::new(client),
+        )
+    }
+
+    /// Under these settings, which have to fit each other.
+    pub(crate) fn under(
+        case: Case,
+        server: Arc<ServerSettings>,
+        client: Arc<ClientSettings>,
+    ) -> Self {
         let (up, down) = (Stream::default(), Stream::default());
         let outside = Wire::new(&up, &down, true);
         let gateway_end = Rc::clone(&outside.end);
@@ -140,15 +156,11 @@ impl Site {
             traffic::plain(&downlink)
         };
         let gateway = Gateway {
-            settings: Arc::new(fixtures::server_settings()),
+            settings: server,
             question: None,
         };
         let client = Client {
-            settings: Arc::new(fixtures::client_settings(
-                USER,
-                PASSWORD,
-                AuthMethod::MsChapV2,
-            )),
+            settings: client,
             has_asked: false,
             session: None,
             is_up: false,
@@ -192,7 +204,7 @@ impl Site {
     }
 
     /// Carries one burst.
-    pub(super) fn burst(&mut self) {
+    pub(crate) fn burst(&mut self) {
         let before = self.carried();
         if self.case.is_downlink {
             let mut end = self.gateway_end.borrow_mut();
@@ -222,7 +234,7 @@ impl Site {
 
     fn turn(&mut self) {
         // Its own packets cost the client, not the gateway.
-        self.client.turn().expect("the wire holds");
+        apart(|| self.client.turn()).expect("the wire holds");
         if self.is_counted {
             self.gateway_end.borrow_mut().is_marked = true;
             wire::switch();

@@ -14,6 +14,7 @@ use datapath::io::{
 use datapath::time::{Duration, Instant};
 
 use super::trace::Marks;
+use crate::paths::apart;
 
 static SWITCH: AtomicU64 = AtomicU64::new(0);
 static BURST: AtomicU64 = AtomicU64::new(0);
@@ -109,7 +110,7 @@ impl Wire {
         if is_marked {
             switch();
         }
-        let result = work(self, &mut self.end.borrow_mut());
+        let result = apart(|| work(self, &mut self.end.borrow_mut()));
         if is_marked {
             switch();
         }

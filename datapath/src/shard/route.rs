@@ -10,6 +10,7 @@
 //! Pools hold at most [`POOL_LEN_MAX`] addresses (or /64s).
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -183,7 +184,8 @@ impl Directory {
 /// Which session of this shard owns which inside address.
 #[derive(Debug, Default)]
 pub struct Local {
-    sessions: HashMap<Key, ConnectionId>,
+    /// Without a random key: nothing here draws randomness, and only the owner's addresses are entered.
+    sessions: HashMap<Key, ConnectionId, BuildHasherDefault<DefaultHasher>>,
 }
 
 impl Local {
@@ -191,7 +193,10 @@ impl Local {
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
-            sessions: HashMap::with_capacity(capacity.saturating_mul(2)),
+            sessions: HashMap::with_capacity_and_hasher(
+                capacity.saturating_mul(2),
+                BuildHasherDefault::default(),
+            ),
         }
     }
 
