@@ -11,10 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::faults::Faults;
+pub use self::path::Path;
 use super::super::clock::Clock;
 use super::super::rng::Rng;
 use super::{Packets, SimConfig};
-use crate::io::{Completion, ConnectionId, Loss, ReceiveBuffer, SendBuffer, Wake};
+use crate::io::{
+    Completion, ConnectionId, Loss, ReceiveBuffer, SendBuffer, Wake,
+};
 use crate::time::{Duration, Instant};
 
 /// Bytes a direction holds that were sent and not yet received.
@@ -87,9 +90,11 @@ struct End {
     sending: Option<(SendBuffer, usize)>,
     /// A write is held up until its `Continue`.
     held_up: bool,
-    /// Bytes a second that the path takes, and when it has taken all that was given to it.
-    rate: Option<u64>,
+    path: Option<Path>,
+    /// When the path has taken all that was given to it.
     free_at: Instant,
+    /// When the other end's acknowledgement comes, and of how many bytes.
+    unacked: VecDeque<(Instant, usize)>,
     unsent_limit: usize,
     fin_owed: bool,
     fin_sent: bool,
@@ -400,8 +405,9 @@ impl State {
             queued: false,
             sending: None,
             held_up: false,
-            rate: None,
+            path: None,
             free_at: self.clock.now(),
+            unacked: VecDeque::new(),
             unsent_limit: UNSENT_LIMIT,
             fin_owed: false,
             fin_sent: false,
