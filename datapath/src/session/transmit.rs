@@ -191,7 +191,7 @@ impl Transmit {
     }
 
     /// The number of unsent bytes that the kernel shall hold at most, if that has changed.
-    pub const fn take_unsent_limit(&mut self) -> Option<usize> {
+    pub fn take_unsent_limit(&mut self) -> Option<usize> {
         self.pace.take_unsent_limit()
     }
 

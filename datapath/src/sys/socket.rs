@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use crate::io::UNSENT_LIMIT_AT_START;
 use crate::time::Duration;
 
 /// Options of a connection; `None` leaves the system's default.
@@ -33,7 +34,7 @@ impl Default for ConnectionOptions {
     fn default() -> Self {
         Self {
             no_delay: true,
-            not_sent_low_water: Some(128 * 1024),
+            not_sent_low_water: u32::try_from(UNSENT_LIMIT_AT_START).ok(),
             user_timeout: Some(Duration::from_secs(60)),
             keepalive: None,
             congestion: None,

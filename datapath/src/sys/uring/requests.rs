@@ -203,6 +203,9 @@ impl Io for Uring {
         }
         let op = |kind| Op::new(kind, connection.slot, connection.generation);
         if sending {
+            // Linux 6.18 was seen to keep a cancelled send that waited for the second time; this wakes it.
+            // The FIN stands behind what is unsent, and is dropped with it.
+            let _ = any.socket.shutdown(std::net::Shutdown::Write);
             self.cancel(op(Kind::Send));
         }
         if connecting {

@@ -16,14 +16,12 @@ use super::super::clock::Clock;
 use super::super::rng::Rng;
 use super::{Packets, SimConfig};
 use crate::io::{
-    Completion, ConnectionId, Loss, ReceiveBuffer, SendBuffer, Wake,
+    Completion, ConnectionId, Loss, ReceiveBuffer, SendBuffer, UNSENT_LIMIT_AT_START, Wake,
 };
 use crate::time::{Duration, Instant};
 
 /// Bytes a direction holds that were sent and not yet received.
 const WINDOW: usize = 256 * 1024;
-/// Bytes an end may hold that its path has not taken yet, unless it is told otherwise.
-const UNSENT_LIMIT: usize = 128 * 1024;
 /// Packets a TUN queue holds, the kernel's default.
 const TUN_QUEUE_LEN: usize = 500;
 /// Linux' numbers, named here because a simulation must not depend on the system.
@@ -408,7 +406,7 @@ impl State {
             path: None,
             free_at: self.clock.now(),
             unacked: VecDeque::new(),
-            unsent_limit: UNSENT_LIMIT,
+            unsent_limit: UNSENT_LIMIT_AT_START,
             fin_owed: false,
             fin_sent: false,
             broken: None,
