@@ -18,6 +18,10 @@ use std::net::{IpAddr, SocketAddr};
 use self::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::time::{Duration, Instant};
 
+/// Unsent bytes that the kernel holds of a new connection (TCP_NOTSENT_LOWAT), until
+/// [`Io::set_unsent_limit`]: nothing is known of its path yet, and what stands there cannot be taken back.
+pub const UNSENT_LIMIT_AT_START: usize = 4 * 1_024;
+
 /// A connection of this driver: a slot and the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {

@@ -600,7 +600,7 @@ impl Session {
 
     /// The number of unsent bytes that the kernel shall hold of this connection, if that has
     /// changed.
-    pub const fn take_unsent_limit(&mut self) -> Option<usize> {
+    pub fn take_unsent_limit(&mut self) -> Option<usize> {
         self.outside.transmit.take_unsent_limit()
     }
 

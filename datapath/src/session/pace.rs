@@ -11,17 +11,24 @@
 //! rate         … 26     … 52     … 105    … 210      …   Mbit/s
 //! ```
 //!
-//! Measured is only what is limited by the connection: from the end of a send that had to wait, over
-//! sends that follow each other without a pause. Sends that never wait, one behind the other, say
-//! that the connection is faster than thought.
+//! Measured is only what is limited by the connection: from the end of a send that had to wait to the end
+//! of another, if in between sends followed each other without a pause, or the one after the pause had
+//! to wait, too: then the kernel never ran dry. Many bytes in a short time that did not wait say that the
+//! connection is faster than thought.
+//!
+//! Of a new connection the kernel holds the least, so that a path that is the limit shows at the first
+//! send that finds it busy. The sends themselves are as long as can be until then: one that finds the
+//! kernel empty delays nothing that could have gone before it, and on a connection that is never the
+//! limit more of them would only cost CPU.
 //!
 //! It does not read a clock and sets nothing: its owner asks [`Pace::quantum`], and
 //! [`Pace::take_unsent_limit`] after each send.
 
+use crate::io::UNSENT_LIMIT_AT_START;
 use crate::time::{Duration, Instant};
 
 /// The smallest quantum: three full packets.
-pub(super) const QUANTUM_MIN: usize = 4 * 1_024;
+pub(super) const QUANTUM_MIN: usize = UNSENT_LIMIT_AT_START;
 
 /// The quantum of a connection that is fast, or not measured yet: all that a send can be.
 pub(super) const QUANTUM_MAX: usize = 64 * 1_024;
@@ -39,44 +46,63 @@ const WAITED: Duration = Duration::from_micros(500);
 /// A measurement lasts so long, at least.
 const WINDOW: Duration = Duration::from_millis(8);
 
-/// So many bytes without waiting for the connection double the quantum. The kernel takes a window
-/// full of bytes at once when it was idle, so fewer would prove nothing.
+/// So many bytes without waiting for the connection double the quantum, if they came at the rate of the
+/// doubled one. The kernel takes a window full of bytes at once when it was idle, so fewer would prove
+/// nothing: 60 KB at 10 Mbit/s over 40 ms.
 const UNHINDERED_LEN: usize = 128 * 1_024;
 
 /// The measured rate of one connection, and what follows from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
+    /// What the kernel may hold unsent; and of a send, once something is known.
     quantum: usize,
-    /// The kernel was told that of this quantum.
+    /// The connection was neither the limit for long nor carried much: nothing is known of it.
+    is_new: bool,
+    /// The number of unsent bytes that the kernel was told.
     told: usize,
     /// Length of the send under way, and when it began.
     send_len: usize,
     send_began: Instant,
     window: Option<Window>,
-    /// Bytes sent one behind the other without waiting.
+    /// Bytes sent without waiting, and since when.
     unhindered_len: usize,
+    unhindered_since: Instant,
     /// One window said that the quantum is too large; two must.
     was_low: bool,
     /// Bytes a second, as last measured.
     rate: Option<u64>,
 }
 
-/// Bytes sent one behind the other, since the end of a send that waited.
+/// Bytes sent since the end of a send that waited, of which the kernel has always had some to send.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     since: Instant,
     len: usize,
+    /// There was nothing to send behind the last one: only if the next one waits had the kernel enough.
+    is_in_doubt: bool,
+}
+
+impl Window {
+    const fn new(since: Instant, more: bool) -> Self {
+        Self {
+            since,
+            len: 0,
+            is_in_doubt: !more,
+        }
+    }
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            quantum: QUANTUM_MAX,
-            told: QUANTUM_MAX,
+            quantum: QUANTUM_MIN,
+            is_new: true,
+            told: UNSENT_LIMIT_AT_START,
             send_len: 0,
             send_began: Instant::ZERO,
             window: None,
             unhindered_len: 0,
+            unhindered_since: Instant::ZERO,
             was_low: false,
             rate: None,
         }
@@ -86,12 +112,16 @@ impl Default for Pace {
 impl Pace {
     /// Bytes to give to one send.
     pub(super) const fn quantum(&self) -> usize {
-        self.quantum
+        if self.is_new {
+            QUANTUM_MAX
+        } else {
+            self.quantum
+        }
     }
 
     /// Whether there is nothing to be gained by sending less than a send can be.
     pub(super) const fn is_full(&self) -> bool {
-        self.quantum == QUANTUM_MAX
+        self.quantum() == QUANTUM_MAX
     }
 
     /// How long two full packets take: no queue can be kept shorter.
@@ -110,33 +140,45 @@ impl Pace {
     /// It has ended; `more` waits to be sent at once.
     pub(super) fn sent(&mut self, now: Instant, more: bool) {
         let waited = now.saturating_since(self.send_began) >= WAITED;
-        self.unhindered_len = if waited || !more {
-            0
-        } else {
-            self.unhindered_len + self.send_len
-        };
+        if waited || now.saturating_since(self.unhindered_since) > self.time_to_double() {
+            self.unhindered_since = now;
+            self.unhindered_len = 0;
+        }
+        if !waited {
+            self.unhindered_len += self.send_len;
+        }
         if self.unhindered_len >= UNHINDERED_LEN {
+            self.unhindered_since = now;
             self.unhindered_len = 0;
             self.window = None;
             self.was_low = false;
-            self.quantum = (self.quantum * 2).min(QUANTUM_MAX);
+            self.set_quantum(self.quantum * 2);
             return;
         }
         self.window = match self.window {
-            // What comes next was not there to be sent: this says nothing of the connection.
-            _ if !more => None,
-            None => waited.then_some(Window { since: now, len: 0 }),
+            None => waited.then_some(Window::new(now, more)),
+            // It may have run dry in the pause: this says nothing of the connection.
+            Some(Window {
+                is_in_doubt: true, ..
+            }) if !waited => None,
             // From the end of a send that waited to the end of another: in between, the kernel
             // takes more than the path does.
-            Some(Window { since, len }) if waited && now.saturating_since(since) >= WINDOW => {
+            Some(Window { since, len, .. }) if waited && now.saturating_since(since) >= WINDOW => {
                 self.measured(now.saturating_since(since), len + self.send_len);
-                Some(Window { since: now, len: 0 })
+                Some(Window::new(now, more))
             }
-            Some(Window { since, len }) => Some(Window {
+            Some(Window { since, len, .. }) => Some(Window {
                 since,
                 len: len + self.send_len,
+                is_in_doubt: !more,
             }),
         };
+    }
+
+    /// What [`UNHINDERED_LEN`] takes at the rate of twice the quantum.
+    fn time_to_double(&self) -> Duration {
+        let quanta = UNHINDERED_LEN / (2 * self.quantum);
+        QUANTUM_TIME * u32::try_from(quanta.max(1)).unwrap_or(1)
     }
 
     /// The path took `len` bytes in `elapsed`, and could not have taken more.
@@ -149,27 +191,33 @@ impl Pace {
         let in_time = len as u128 * QUANTUM_TIME.as_nanos() / elapsed.as_nanos().max(1);
         let right = usize::try_from(in_time).unwrap_or(QUANTUM_MAX);
         // The quantum stays while it is between a half and eight sevenths of what is right.
-        let is_low = right < self.quantum - self.quantum / 8;
-        if right >= self.quantum * 2 {
-            self.quantum = (self.quantum * 2).min(QUANTUM_MAX);
+        let quantum = self.quantum();
+        let is_low = right < quantum - quantum / 8;
+        if right >= quantum * 2 {
+            self.set_quantum(quantum * 2);
         } else if is_low && self.was_low {
             let floor = right.checked_ilog2().map_or(1, |power| 1 << power);
-            self.quantum = floor.clamp(QUANTUM_MIN, QUANTUM_MAX);
+            self.set_quantum(floor);
+            self.is_new = false;
+        } else if !is_low {
+            self.set_quantum(quantum);
         }
         self.was_low = is_low;
     }
 
+    fn set_quantum(&mut self, quantum: usize) {
+        self.quantum = quantum.clamp(QUANTUM_MIN, QUANTUM_MAX);
+        self.is_new &= self.quantum < QUANTUM_MAX;
+    }
+
     /// The number of unsent bytes the kernel shall hold at most, if that has changed.
-    pub(super) const fn take_unsent_limit(&mut self) -> Option<usize> {
-        if self.told == self.quantum {
-            return None;
-        }
-        self.told = self.quantum;
-        Some(if self.is_full() {
+    pub(super) fn take_unsent_limit(&mut self) -> Option<usize> {
+        let limit = if self.quantum == QUANTUM_MAX {
             UNSENT_LIMIT_MAX
         } else {
             self.quantum
-        })
+        };
+        (std::mem::replace(&mut self.told, limit) != limit).then_some(limit)
     }
 }
 
@@ -205,15 +253,15 @@ mod tests {
     fn it_comes_down_and_up_in_no_time_and_changes_rarely() {
         let (mut pace, mut now) = (Pace::default(), Instant::ZERO);
         let limits = run(&mut pace, &mut now, 1_250_000, Duration::from_millis(300));
-        assert_eq!(limits, [4 * 1_024], "10 Mbit/s");
+        assert_eq!((pace.quantum(), limits), (QUANTUM_MIN, vec![]), "10 Mbit/s");
         let limits = run(&mut pace, &mut now, 1_250_000, Duration::from_secs(60));
         assert_eq!(limits, [0; 0], "a steady rate changes nothing");
+        let up = [8, 16, 32, 128].map(|kilo| kilo * 1_024);
         let limits = run(&mut pace, &mut now, 125_000_000, Duration::from_millis(20));
-        assert_eq!(
-            limits,
-            [8, 16, 32, 128].map(|kilo| kilo * 1_024),
-            "1 Gbit/s"
-        );
+        assert_eq!(limits, up, "1 Gbit/s");
+        let (mut pace, mut now) = (Pace::default(), Instant::ZERO);
+        let limits = run(&mut pace, &mut now, 125_000_000, Duration::from_millis(10));
+        assert_eq!(limits, up[3..], "1 Gbit/s from the start");
     }
 
     #[test]
@@ -239,6 +287,52 @@ mod tests {
             now = now + Duration::from_millis(1);
         }
         assert!(pace.is_full(), "a trickle is not slow");
+        assert_eq!(pace.take_unsent_limit(), None, "and not fast");
+    }
+
+    #[test]
+    fn a_window_full_that_is_taken_at_once_is_not_fast() {
+        let (mut pace, mut now) = (Pace::default(), Instant::ZERO);
+        // 10 Mbit/s over 40 ms that stand idle every other moment.
+        for _ in 0..100 {
+            pace.started(now, 60_000);
+            pace.sent(now, false);
+            now = now + Duration::from_millis(50);
+        }
+        assert_eq!(pace.take_unsent_limit(), None);
+    }
+
+    #[test]
+    fn bursts_that_are_taken_at_once_say_that_the_connection_is_fast() {
+        let (mut pace, mut now) = (Pace::default(), Instant::ZERO);
+        let mut limits = Vec::new();
+        for _ in 0..8 {
+            pace.started(now, QUANTUM_MAX);
+            pace.sent(now, false);
+            limits.extend(pace.take_unsent_limit());
+            now = now + Duration::from_millis(1);
+        }
+        assert_eq!(limits, [8, 16, 32, 128].map(|kilo| kilo * 1_024));
+    }
+
+    #[test]
+    fn a_queue_that_runs_empty_behind_each_send_is_measured_where_the_next_one_waits() {
+        let measured = |pause: u64, wait: u64| {
+            let (mut pace, mut now) = (Pace::default(), Instant::ZERO);
+            for _ in 0..20 {
+                now = now + Duration::from_micros(pause);
+                pace.started(now, 5_000);
+                now = now + Duration::from_micros(wait);
+                pace.sent(now, false);
+            }
+            pace.rate
+        };
+        assert_eq!(measured(2_000, 2_000), Some(1_250_000));
+        assert_eq!(
+            measured(4_000, 0),
+            None,
+            "it may be the sender that is slow"
+        );
     }
 
     #[test]

@@ -55,6 +55,10 @@ const CAUGHT_UP: Duration = Duration::from_millis(1);
 /// Bytes of a buffer that carries only control traffic; the largest SSTP packet fits.
 pub const SMALL_BUFFER_LEN: usize = 8_192;
 
+/// What one full packet takes of a send, with what is around it. A send that has less left of its quantum
+/// ends there: a packet more would make the smallest one half as large again.
+const PACKET_ROOM: usize = 1_500;
+
 /// Control traffic that may wait for a buffer, in bytes. A peer that reads nothing and makes us
 /// answer more than this is let go.
 const BACKLOG_LEN_MAX: usize = 16_384;
@@ -187,7 +191,7 @@ impl Transmit {
     }
 
     /// The number of unsent bytes that the kernel shall hold at most, if that has changed.
-    pub const fn take_unsent_limit(&mut self) -> Option<usize> {
+    pub fn take_unsent_limit(&mut self) -> Option<usize> {
         self.pace.take_unsent_limit()
     }
 
@@ -402,7 +406,7 @@ impl Transmit {
             target: parameters.target.max(self.pace.two_packets()),
             ..*parameters
         };
-        while filling.end(tls) < quantum && filling.takes_any(tls) {
+        while filling.end(tls) + PACKET_ROOM <= quantum && filling.takes_any(tls) {
             let Some(packet) = sorted.pop(self.now, &parameters) else {
                 break;
             };

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use crate::io::UNSENT_LIMIT_AT_START;
 use crate::time::Duration;
 
 /// Options of a connection; `None` leaves the system's default.
@@ -33,11 +34,25 @@ impl Default for ConnectionOptions {
     fn default() -> Self {
         Self {
             no_delay: true,
-            not_sent_low_water: Some(128 * 1024),
+            not_sent_low_water: u32::try_from(UNSENT_LIMIT_AT_START).ok(),
             user_timeout: Some(Duration::from_secs(60)),
             keepalive: None,
             congestion: None,
         }
+    }
+}
+
+/// What a send of plain bytes is flagged with on a connection whose kernel shall hold `unsent_limit`
+/// bytes that were not sent yet.
+///
+/// Linux asks for that limit only before it makes an skb: whatever is sent meanwhile is added to the last
+/// one, up to 64 KB. MSG_EOR closes it, so that the next send is asked for. That costs a short segment a
+/// send; where the limit is no less than that nothing is gained by it.
+pub(super) const fn end_of_send(unsent_limit: usize) -> i32 {
+    if unsent_limit < 64 * 1_024 {
+        libc::MSG_EOR
+    } else {
+        0
     }
 }
 

@@ -12,8 +12,8 @@
 //! only by [`Network::advance`], to the nearest event or deadline. Faults are drawn from the
 //! network's seed.
 //!
-//! A direction of a connection may have a rate ([`SimIo::set_rate`]); then its sender's kernel takes no
-//! more while it holds the unsent limit, and goes on when half of that is gone, as Linux does.
+//! A direction of a connection may have a [`Path`] with a rate; then its sender's kernel takes no further
+//! send while it holds the unsent limit, and goes on when half of that is gone, as Linux does.
 //!
 //! Limits: a direction of a connection holds 256 KiB that were sent and not yet received.
 
@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use self::network::State;
-pub use self::network::{Faults, Flag};
+pub use self::network::{Faults, Flag, Path};
 use super::clock::Clock;
 use crate::io::{
     Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
@@ -236,10 +236,10 @@ impl SimIo {
         self.network.state().starve(self.host, errno);
     }
 
-    /// From now on the path takes so many bytes a second of what this end sends; `None`: any number.
-    pub fn set_rate(&self, connection: ConnectionId, bytes_per_second: Option<u64>) {
+    /// From now on what this end sends takes this path; `None`: one that takes any number of bytes.
+    pub fn set_path(&self, connection: ConnectionId, path: Option<Path>) {
         let mut state = self.network.state();
-        state.set_rate(self.host, connection, bytes_per_second);
+        state.set_path(self.host, connection, path);
     }
 
     /// The program at this end stops reading (or begins to again), whatever its shard wants.

@@ -18,7 +18,7 @@ use datapath::shard::handoff::Mailbox;
 use datapath::shard::route::{Directory, Range};
 use datapath::shard::{Commands, Config, Inside, Owner, SessionId, Shard};
 use datapath::testing::fixtures::{self, PASSWORD, USER};
-use datapath::testing::io::{DeviceId, Faults, Network, SimConfig, SimIo};
+use datapath::testing::io::{DeviceId, Faults, Network, Path, SimConfig, SimIo};
 use datapath::testing::pair::SharedRng;
 use datapath::time::{Duration, Instant};
 
@@ -27,10 +27,18 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// What a turn of the gateway stands for.
 pub(crate) const TICK: Duration = Duration::from_micros(200);
-/// One way, of every path.
+/// One way, of every path unless a test says otherwise.
 pub(crate) const DELAY: Duration = Duration::from_micros(50);
 /// IP, UDP, and the mark of [`packet`].
 const HEADER_LEN: usize = 28;
+
+/// A path of that rate with room for no more than it takes.
+fn path(rate: Option<u64>) -> Option<Path> {
+    rate.map(|rate| Path {
+        rate,
+        flight_len_max: None,
+    })
+}
 
 /// Bytes a second.
 pub(crate) const fn mbit(rate: u64) -> Option<u64> {
@@ -275,13 +283,27 @@ impl Rig {
     /// The path from the gateway to a client takes so much.
     pub(crate) fn set_down_rate(&self, client: usize, rate: Option<u64>) {
         let session = self.gateway.owner().by_number[&self.number(client)];
-        self.gateway.io().set_rate(session.connection, rate);
+        self.gateway.io().set_path(session.connection, path(rate));
+    }
+
+    /// The path from the gateway to a client.
+    pub(crate) fn set_down_path(&self, client: usize, path: Path) {
+        let session = self.gateway.owner().by_number[&self.number(client)];
+        self.gateway.io().set_path(session.connection, Some(path));
+    }
+
+    /// One way, of every path from now on.
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        self.network.set_faults(Faults {
+            delay: delay..=delay,
+            ..Faults::none()
+        });
     }
 
     /// The path from a client to the gateway takes so much.
     pub(crate) fn set_up_rate(&self, client: usize, rate: Option<u64>) {
         let session = self.clients.owner().sessions[client].unwrap();
-        self.clients.io().set_rate(session.connection, rate);
+        self.clients.io().set_path(session.connection, path(rate));
     }
 
     pub(crate) fn stall(&self, client: usize, stalled: bool) {

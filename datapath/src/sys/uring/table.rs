@@ -5,8 +5,9 @@ use socket2::{SockAddr, Socket};
 use super::super::ktls::ControlMessage;
 use super::super::lent::Lent;
 use super::super::slots::Held;
-use crate::io::SendBuffer;
+use super::super::socket;
 use crate::io::kernel_tls::KernelSend;
+use crate::io::{SendBuffer, UNSENT_LIMIT_AT_START};
 
 /// Where the receiving of a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +126,8 @@ pub(super) struct Connection {
     pub(super) kernel_opens: bool,
     /// The kernel may have opened more than was read, which a poll need not tell.
     pub(super) may_hold_more: bool,
+    /// How a send ends for the kernel; see [`socket::end_of_send`].
+    pub(super) end_of_send: i32,
 }
 
 impl Connection {
@@ -143,6 +146,7 @@ impl Connection {
             kernel_seals: false,
             kernel_opens: false,
             may_hold_more: false,
+            end_of_send: socket::end_of_send(UNSENT_LIMIT_AT_START),
         }
     }
 

@@ -11,16 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::faults::Faults;
+pub use self::path::Path;
 use super::super::clock::Clock;
 use super::super::rng::Rng;
 use super::{Packets, SimConfig};
-use crate::io::{Completion, ConnectionId, Loss, ReceiveBuffer, SendBuffer, Wake};
+use crate::io::{
+    Completion, ConnectionId, Loss, ReceiveBuffer, SendBuffer, UNSENT_LIMIT_AT_START, Wake,
+};
 use crate::time::{Duration, Instant};
 
 /// Bytes a direction holds that were sent and not yet received.
 const WINDOW: usize = 256 * 1024;
-/// Bytes an end may hold that its path has not taken yet, unless it is told otherwise.
-const UNSENT_LIMIT: usize = 128 * 1024;
 /// Packets a TUN queue holds, the kernel's default.
 const TUN_QUEUE_LEN: usize = 500;
 /// Linux' numbers, named here because a simulation must not depend on the system.
@@ -87,9 +88,11 @@ struct End {
     sending: Option<(SendBuffer, usize)>,
     /// A write is held up until its `Continue`.
     held_up: bool,
-    /// Bytes a second that the path takes, and when it has taken all that was given to it.
-    rate: Option<u64>,
+    path: Option<Path>,
+    /// When the path has taken all that was given to it.
     free_at: Instant,
+    /// When the other end's acknowledgement comes, and of how many bytes.
+    unacked: VecDeque<(Instant, usize)>,
     unsent_limit: usize,
     fin_owed: bool,
     fin_sent: bool,
@@ -400,9 +403,10 @@ impl State {
             queued: false,
             sending: None,
             held_up: false,
-            rate: None,
+            path: None,
             free_at: self.clock.now(),
-            unsent_limit: UNSENT_LIMIT,
+            unacked: VecDeque::new(),
+            unsent_limit: UNSENT_LIMIT_AT_START,
             fin_owed: false,
             fin_sent: false,
             broken: None,

@@ -206,6 +206,46 @@ fn a_paused_receiver_stops_the_sender_and_goes_on() {
     assert_eq!(sent, 1);
 }
 
+/// When each of ten sends of 4,000 bytes over `path` ended, in ms, one behind the other.
+fn send_ends(path: Path, unsent_limit: usize) -> Vec<u128> {
+    let (network, mut server, mut client) = pair(1, Faults::none());
+    let (connection, _) = connect(&network, &mut server, &mut client);
+    client.set_path(connection, Some(path));
+    client.set_unsent_limit(connection, unsent_limit);
+    let (began, mut ends) = (network.now(), Vec::new());
+    client.send(connection, buffer(vec![7; 4_000]));
+    while ends.len() < 10 {
+        for completion in turn(&mut client) {
+            if let Completion::Sent { .. } = completion {
+                ends.push(network.now().saturating_since(began).as_millis());
+                client.send(connection, buffer(vec![7; 4_000]));
+            }
+        }
+        for completion in turn(&mut server) {
+            if let Completion::Received { buffer, .. } = completion {
+                server.release(buffer);
+            }
+        }
+        assert!(network.advance());
+    }
+    ends
+}
+
+#[test]
+fn a_path_takes_no_further_send_while_as_much_is_unsent_as_may_be() {
+    // 4 ms a send. The first two are taken at once: when the second begins, less than 6,000 are held.
+    let path = |flight_len_max| Path {
+        rate: 1_000_000,
+        flight_len_max,
+    };
+    let at_once = |ends: Vec<u128>| ends.iter().take_while(|&&at| at == 0).count();
+    let ends = send_ends(path(None), 6_000);
+    assert_eq!(ends, [0, 0, 5, 9, 13, 17, 21, 25, 29, 33]);
+    // With 12,000 under way the kernel holds them beside what is unsent.
+    assert_eq!(at_once(send_ends(path(Some(12_000)), 6_000)), 5);
+    assert_eq!(at_once(send_ends(path(Some(12_000)), 1)), 4);
+}
+
 #[test]
 fn a_connection_moves_between_drivers_with_its_bytes() {
     for seed in 0..20 {

@@ -7,6 +7,16 @@ use crate::time::Duration;
 /// Bytes that a path with a rate takes at a time.
 const SEGMENT_LEN: usize = 1_448;
 
+/// What lies between a sender and the other end, in one direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Bytes a second that it takes; what comes faster stands in it.
+    pub rate: u64,
+    /// Bytes that the sender's congestion control lets be under way, and acknowledged by nobody; what
+    /// is beyond is unsent. `None`: as many as the path takes at once, so that nothing stands in it.
+    pub flight_len_max: Option<usize>,
+}
+
 /// How long a path of `rate` bytes a second is busy with `len` bytes.
 fn time_for(len: usize, rate: u64) -> Duration {
     Duration::from_nanos(len as u64 * 1_000_000_000 / rate)
@@ -184,10 +194,17 @@ impl State {
             let unread = other
                 .and_then(|other| self.end(other))
                 .map_or(0, |other| other.unread);
-            let mut len = (buffer.end - position).min(WINDOW.saturating_sub(unread));
-            let (room, wait) = self.room_on_path(number);
-            len = len.min(room);
-            if let Some(wait) = wait.filter(|_| !held_up) {
+            let end = self.end(number);
+            let path = end.and_then(|end| end.path);
+            // What is on its way is not yet in the receiver's buffer.
+            let window = WINDOW + path.and_then(|path| path.flight_len_max).unwrap_or(0);
+            let mut len = (buffer.end - position).min(window.saturating_sub(unread));
+            if path.is_some() {
+                len = len.min(SEGMENT_LEN);
+            }
+            // Linux asks when a send begins, and makes one skb of all of it (MSG_EOR keeps the next out).
+            let wait = (position == buffer.start).then(|| self.wait_for_path(number));
+            if let Some(wait) = wait.flatten().filter(|_| !held_up) {
                 if let Some(end) = self.end(number) {
                     end.sending = Some((buffer, position));
                     end.held_up = true;
@@ -213,6 +230,7 @@ impl State {
                 }
                 self.load_path(number, len);
                 self.transmit(other, Event::Bytes(bytes));
+                self.await_ack(number, other, len);
             }
             if let Some(end) = self.end(number) {
                 end.sending = Some((buffer, position + len));
@@ -226,42 +244,62 @@ impl State {
         }
     }
 
-    /// Bytes that the end's kernel still takes for its path; if none, how long until it does again.
-    fn room_on_path(&mut self, number: usize) -> (usize, Option<Duration>) {
+    /// How long until the end's kernel takes the next send, if it does not now.
+    fn wait_for_path(&mut self, number: usize) -> Option<Duration> {
         let now = self.clock.now();
-        let Some(end) = self.end(number) else {
-            return (0, None);
+        let end = self.end(number)?;
+        let path = end.path?;
+        let Some(flight_len_max) = path.flight_len_max else {
+            let unsent = bytes_in(end.free_at.saturating_since(now), path.rate);
+            let is_full = unsent >= end.unsent_limit;
+            return is_full.then(|| time_for(unsent - end.unsent_limit / 2, path.rate));
         };
-        let Some(rate) = end.rate else {
-            return (usize::MAX, None);
-        };
-        let unsent = bytes_in(end.free_at.saturating_since(now), rate);
-        if unsent < end.unsent_limit {
-            return ((end.unsent_limit - unsent).min(SEGMENT_LEN), None);
+        let acked = end.unacked.iter().take_while(|(at, _)| *at <= now).count();
+        end.unacked.drain(..acked);
+        let held: usize = end.unacked.iter().map(|(_, len)| len).sum();
+        if held.saturating_sub(flight_len_max) < end.unsent_limit {
+            return None;
         }
-        let wait = time_for(unsent - end.unsent_limit / 2, rate);
-        (0, Some(wait))
+        let mut excess = held - flight_len_max - end.unsent_limit / 2;
+        let freeing = end.unacked.iter().find(|(_, len)| {
+            excess = excess.saturating_sub(*len);
+            excess == 0
+        });
+        freeing.map(|(at, _)| at.saturating_since(now))
     }
 
     fn load_path(&mut self, number: usize, len: usize) {
         let now = self.clock.now();
         if let Some(end) = self.end(number)
-            && let Some(rate) = end.rate
+            && let Some(path) = end.path
         {
-            end.free_at = end.free_at.max(now) + time_for(len, rate);
+            end.free_at = end.free_at.max(now) + time_for(len, path.rate);
         }
     }
 
-    pub(in crate::testing::io) fn set_rate(
+    /// `len` bytes went to `other` last, which will say so.
+    fn await_ack(&mut self, number: usize, other: usize, len: usize) {
+        let delay = *self.faults.delay.start();
+        let arrival = self.end(other).map(|other| other.last_arrival);
+        if let Some(end) = self.end(number)
+            && let Some(arrival) = arrival
+            && end.path.is_some_and(|path| path.flight_len_max.is_some())
+        {
+            end.unacked.push_back((arrival + delay, len));
+        }
+    }
+
+    pub(in crate::testing::io) fn set_path(
         &mut self,
         host: usize,
         id: ConnectionId,
-        rate: Option<u64>,
+        path: Option<Path>,
     ) {
         if let Some(number) = self.find(host, id)
             && let Some(end) = self.end(number)
         {
-            end.rate = rate;
+            end.path = path;
+            end.unacked.clear();
         }
     }
 
