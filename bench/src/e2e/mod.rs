@@ -16,6 +16,7 @@ mod cases;
 mod client;
 mod cpu;
 mod gateway;
+mod generator;
 mod inside;
 mod load;
 mod many;
@@ -82,7 +83,8 @@ impl Options {
 #[must_use]
 pub fn list() -> String {
     let names = cases::NAMES.iter().chain(&many::NAMES);
-    let names = names.chain(&sessions::NAMES).chain(&peers::NAMES);
+    let names = names.chain(&sessions::NAMES).chain(&generator::NAMES);
+    let names = names.chain(&peers::NAMES);
     names.map(|name| format!("{name}\n")).collect()
 }
 
@@ -121,7 +123,8 @@ fn beside_the_floor(
         return Err(io::Error::other("no processor"));
     };
     let names = cases::NAMES.iter().chain(&many::NAMES);
-    let names: Vec<&str> = names.chain(&sessions::NAMES).copied().collect();
+    let names = names.chain(&sessions::NAMES).chain(&generator::NAMES);
+    let names: Vec<&str> = names.copied().collect();
     if !options.wants_any(&names) {
         return Ok(());
     }
@@ -173,6 +176,7 @@ fn beside_the_floor(
     sessions::set_ups(options, &mut gateway, report)?;
     many::shards(options, workspace, &gateway, &mut inside, report)?;
     drop(one);
+    generator::cost(options, workspace, report)?;
     let last = gateway.stop()?;
     report.clocks.push(format!(
         "the gateway with 1 shard, over the whole run: handed over {}, dropped {}",
