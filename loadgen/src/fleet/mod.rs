@@ -40,7 +40,7 @@ mod traffic;
 
 mod owner;
 
-mod curve;
+mod percentiles;
 
 mod report;
 

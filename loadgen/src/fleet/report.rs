@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use datapath::time::Duration;
 use serde::Serialize;
 
-use super::curve::{Curve, curves};
+use super::percentiles::{Curve, curves};
 use super::run::{Scenario, Timing};
 use super::tally::{self, Causes, Packets, Tally, Times};
 use super::timeline::{Timeline, TimelineReport};

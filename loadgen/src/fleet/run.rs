@@ -166,6 +166,7 @@ fn run(flags: &flags::Fleet, scenario: Scenario) -> Result<Report, Stop> {
         memory: &mut memory,
         signals,
         watch,
+        span: None,
     };
     let timing = runtime.block_on(conductor.conduct());
     let mut watch = conductor.watch;
@@ -382,6 +383,8 @@ struct Conductor<'a> {
     memory: &'a mut Memory,
     signals: Signals,
     watch: Watch,
+    /// When the steady act began and will be over.
+    span: Option<(Instant, Instant)>,
 }
 
 impl Conductor<'_> {
@@ -417,7 +420,7 @@ impl Conductor<'_> {
                 (begin + plan.duration, *wait, early)
             }
         };
-        self.watch.steady(begin, until);
+        self.span = Some((begin, until));
         let shards = self.handles.len() as u64;
         let done = self
             .wait(|now, standing| {
@@ -457,10 +460,17 @@ impl Conductor<'_> {
         for (shard, handle) in self.handles.iter().enumerate() {
             self.watch.add(shard, handle.live.samples.take());
         }
+        let is_sending = matches!(self.scenario, Scenario::Traffic { .. }) && self.span.is_some();
         self.watch.look(&Sight {
             now,
             began: self.conduct.setup_at(),
-            act: self.conduct.act(),
+            doing: match (self.span, is_sending) {
+                (None, _) => "setting up",
+                (Some(_), true) => "sending",
+                (Some(_), false) => "holding",
+            },
+            is_sending,
+            span: self.span,
             standing: *standing,
         });
     }

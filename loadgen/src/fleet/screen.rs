@@ -9,7 +9,6 @@ use std::io::{self, Stdout, Write};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datapath::time::Instant;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::execute;
@@ -20,7 +19,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Gauge, Paragraph, Row, Sparkline, Table};
 use ratatui::{Frame, Terminal};
 
-use super::conduct::{Act, Standing};
+use super::conduct::Standing;
 use super::sample::{Distributions, Metric};
 use super::timeline::{Quantiles, Second};
 use super::watch::Sight;
@@ -103,7 +102,8 @@ pub(super) struct View {
     is_traffic: bool,
     sessions: u32,
     elapsed: u64,
-    act: Act,
+    doing: &'static str,
+    is_sending: bool,
     standing: Standing,
     /// Of the present act, from 0 to 1, and what is left of it.
     progress: f64,
@@ -128,7 +128,8 @@ impl View {
             is_traffic,
             sessions: flags.sessions,
             elapsed: 0,
-            act: Act::Setup,
+            doing: "",
+            is_sending: false,
             standing: Standing::default(),
             progress: 0.0,
             left: String::new(),
@@ -170,19 +171,20 @@ impl View {
     }
 
     /// Takes notice of where the run stands.
-    pub(super) fn look(&mut self, sight: &Sight, steady: Option<(Instant, Instant)>) {
+    pub(super) fn look(&mut self, sight: &Sight) {
         self.elapsed = sight.now.saturating_since(sight.began).as_secs();
-        self.act = sight.act;
+        self.doing = sight.doing;
+        self.is_sending = sight.is_sending;
         self.standing = sight.standing;
         let settled = sight.standing.settled;
-        (self.progress, self.left) = match (sight.act, steady) {
-            (Act::Steady, Some((begin, until))) => {
+        (self.progress, self.left) = match sight.span {
+            Some((begin, until)) => {
                 let all = until.saturating_since(begin).as_secs_f64();
                 let left = until.saturating_since(sight.now).as_secs_f64();
                 let done = if all > 0.0 { 1.0 - left / all } else { 1.0 };
                 (done, format!("{left:.0} s left"))
             }
-            _ => {
+            None => {
                 let done = settled as f64 / f64::from(self.sessions.max(1));
                 (
                     done,
@@ -202,7 +204,7 @@ impl View {
             received,
             ..
         } = self.standing;
-        let packets = if self.is_traffic && self.act == Act::Steady {
+        let packets = if self.is_sending {
             format!(", {sent} sent, {received} received")
         } else {
             String::new()
@@ -251,17 +253,11 @@ fn draw(frame: &mut Frame<'_>, view: &View) {
     ];
     let [title, progress, sessions, packets, times, rest] =
         Layout::vertical(heights).areas(frame.area());
-    let act = match view.act {
-        Act::Setup => "setting up",
-        Act::Steady if view.is_traffic => "sending",
-        Act::Steady => "holding",
-        Act::End => "ending",
-    };
     let bold = Style::new().add_modifier(Modifier::BOLD);
     frame.render_widget(
         Line::from(vec![
             Span::styled(view.title.clone(), bold),
-            Span::raw(format!("   {} s, {act}", view.elapsed)),
+            Span::raw(format!("   {} s, {}", view.elapsed, view.doing)),
         ]),
         title,
     );
@@ -383,7 +379,7 @@ fn draw_times(frame: &mut Frame<'_>, area: Rect, view: &View) {
 
 #[cfg(test)]
 mod tests {
-    use datapath::time::Duration;
+    use datapath::time::{Duration, Instant};
     use ratatui::backend::TestBackend;
 
     use super::super::sample::Counts;
@@ -396,7 +392,8 @@ mod tests {
             is_traffic,
             sessions: 200,
             elapsed: 0,
-            act: Act::Setup,
+            doing: "",
+            is_sending: false,
             standing: Standing::default(),
             progress: 0.0,
             left: String::new(),
@@ -430,26 +427,23 @@ mod tests {
                 &Distributions::with(Metric::Phase(1), times.clone()),
             );
         }
-        view.look(
-            &Sight {
-                now: Instant::from_nanos(30_000_000_000),
-                began: Instant::ZERO,
-                act: Act::Steady,
-                standing: Standing {
-                    settled: 200,
-                    up: 190,
-                    failed: 9,
-                    lost: 1,
-                    sent: 600_000,
-                    received: 599_000,
-                    ..Standing::default()
-                },
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        view.look(&Sight {
+            now: at(30),
+            began: Instant::ZERO,
+            doing: if is_traffic { "sending" } else { "holding" },
+            is_sending: is_traffic,
+            span: Some((at(20), at(60))),
+            standing: Standing {
+                settled: 200,
+                up: 190,
+                failed: 9,
+                lost: 1,
+                sent: 600_000,
+                received: 599_000,
+                ..Standing::default()
             },
-            Some((
-                Instant::from_nanos(20_000_000_000),
-                Instant::from_nanos(60_000_000_000),
-            )),
-        );
+        });
         view
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use datapath::sys::clock;
 use datapath::time::{Duration, Instant};
 
-use super::conduct::{Act, Standing};
+use super::conduct::Standing;
 use super::interval_log::IntervalLog;
 use super::sample::Sample;
 use super::screen::{Screen, View};
@@ -31,7 +31,12 @@ enum Face {
 pub(super) struct Sight {
     pub(super) now: Instant,
     pub(super) began: Instant,
-    pub(super) act: Act,
+    /// In a word, such as "holding".
+    pub(super) doing: &'static str,
+    pub(super) is_sending: bool,
+    /// When that began and will be over; none while sessions are started, which takes as long as it
+    /// takes.
+    pub(super) span: Option<(Instant, Instant)>,
     pub(super) standing: Standing,
 }
 
@@ -43,8 +48,6 @@ pub(super) struct Watch {
     pub(super) timeline: Timeline,
     log: Option<IntervalLog>,
     view: View,
-    /// When the steady act began and will be over.
-    steady: Option<(Instant, Instant)>,
 }
 
 impl Watch {
@@ -69,13 +72,7 @@ impl Watch {
             timeline: Timeline::new(shards),
             log: log.transpose()?,
             view: View::new(flags, is_traffic),
-            steady: None,
         })
-    }
-
-    /// The steady act goes from one to the other.
-    pub(super) fn steady(&mut self, begin: Instant, until: Instant) {
-        self.steady = Some((begin, until));
     }
 
     /// Takes what a shard handed over.
@@ -97,7 +94,7 @@ impl Watch {
             return;
         }
         self.told_at = sight.now;
-        self.view.look(sight, self.steady);
+        self.view.look(sight);
         match &mut self.face {
             Face::Quiet => {}
             Face::Lines => eprintln!("{}", self.view.line()),
