@@ -302,13 +302,21 @@ impl Client {
             self.notices.extend(failures.map(Notice::NotForwarded));
         }
         if self.is_done(now) {
-            commands.terminate(session, EndReason::UserRequest);
-            self.stage = Stage::Ending;
+            self.end(now, session, commands);
         }
     }
 
+    /// Ends the session politely.
+    fn end(&mut self, now: Instant, session: SessionId, commands: &mut Commands) {
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.close(now, |packet| commands.send_packet(session, packet));
+        }
+        commands.terminate(session, EndReason::UserRequest);
+        self.stage = Stage::Ending;
+    }
+
     /// Somebody wants an end, politely at first.
-    fn handle_interrupt(&mut self, count: u8, commands: &mut Commands) {
+    fn handle_interrupt(&mut self, now: Instant, count: u8, commands: &mut Commands) {
         if count > 1 {
             self.outcome.interrupted = true;
             commands.stop();
@@ -319,8 +327,7 @@ impl Client {
                 // To be held until an interrupt is to be done by it.
                 let is_done = self.first_up.is_some() && self.plan.hold.is_none();
                 self.outcome.interrupted = !is_done;
-                commands.terminate(session, EndReason::UserRequest);
-                self.stage = Stage::Ending;
+                self.end(now, session, commands);
             }
             (Stage::Idle | Stage::Waiting { .. }, _) | (Stage::Connecting, None) => {
                 self.outcome.interrupted = true;
@@ -452,7 +459,7 @@ impl Owner for Client {
         self.polled_at = now;
         let interrupts = self.interrupts.count();
         if interrupts > 0 {
-            self.handle_interrupt(interrupts, commands);
+            self.handle_interrupt(now, interrupts, commands);
         }
         if let Stage::Waiting { until } = self.stage
             && now >= until

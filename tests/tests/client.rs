@@ -1,7 +1,7 @@
 //! `loadgen connect` as the client of a person: this host's routes and resolver, a gateway that is
 //! restarted, and ports that are forwarded without root.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
@@ -269,22 +269,34 @@ fn serve_behind(namespace: &Namespace, connections: usize) -> std::thread::JoinH
             .map(|one| one.join().unwrap())
             .collect()
     });
-    ready.recv_timeout(Duration::from_secs(60)).unwrap();
+    ready.recv_timeout(PATIENCE).unwrap();
     server
 }
 
 /// The length of the request.
 fn answer(mut connection: TcpStream) -> usize {
+    // Whoever is not told of an end fails the test, and does not stay.
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.set_write_timeout(Some(PATIENCE)).unwrap();
     let mut request = Vec::new();
     connection.read_to_end(&mut request).unwrap();
     let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {BODY_LEN}\r\n\r\n");
     let body: Vec<u8> = (0..BODY_LEN).map(byte).collect();
-    // One of the clients leaves in the middle.
-    let _ = connection.write_all(&[head.as_bytes(), &body].concat());
+    // One of the clients leaves in the middle, and that is told.
+    if let Err(error) = connection.write_all(&[head.as_bytes(), &body].concat()) {
+        assert_ne!(
+            error.kind(),
+            ErrorKind::WouldBlock,
+            "it waits for somebody who is gone"
+        );
+    }
     request.len()
 }
 
 const BODY_LEN: usize = 1 << 20;
+
+/// Nothing here takes a tenth of it on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn byte(index: usize) -> u8 {
     (index.wrapping_mul(2_654_435_761) >> 16).to_le_bytes()[0]

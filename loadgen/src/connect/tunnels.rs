@@ -136,6 +136,20 @@ impl Tunnels {
         stack.handle_timeout(now, PACKETS_MAX, send);
     }
 
+    /// The session is about to end: both ends of whatever is open are told, the far ones through `send`.
+    /// They would wait for minutes for somebody who is gone.
+    pub(crate) fn close(&mut self, now: Instant, send: impl FnMut(&[u8])) {
+        let Some(Inside { stack, .. }) = &mut self.inside else {
+            return;
+        };
+        for tunnel in self.open.drain(..) {
+            tunnel.fault.set();
+            stack.release(tunnel.connection);
+        }
+        // One reset each.
+        stack.handle_timeout(now, 2 * CONNECTIONS_MAX, send);
+    }
+
     /// When [`Tunnels::poll`] is to be called even if nothing comes.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.inside.as_ref()?.stack.next_timeout()

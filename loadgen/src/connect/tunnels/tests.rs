@@ -248,3 +248,20 @@ fn connections_outlive_a_session_whose_addresses_come_back_and_no_other() {
         .up(world.now, &addresses(Ipv4Addr::new(10, 0, 0, 9)));
     assert!(program.take().1 && program.fault.is_set());
 }
+
+#[test]
+fn both_ends_are_told_before_the_session_ends() {
+    let mut world = World::new();
+    let server = world.far.listen(PORT, WIDE);
+    let mut program = world.connect(PORT);
+    world.settle();
+    let mut last = Vec::new();
+    world
+        .tunnels
+        .close(world.now, |packet| last.push(packet.to_vec()));
+    for packet in &last {
+        world.far.handle_packet(world.now, packet);
+    }
+    assert_eq!(world.far.state(&server), State::Failed(Failure::Reset));
+    assert!(program.take().1 && program.fault.is_set());
+}
