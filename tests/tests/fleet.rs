@@ -43,6 +43,21 @@ impl Gateway {
         }
     }
 
+    /// Plays a scenario to its end; its report.
+    fn play(&self, mut loadgen: Command, file: &std::path::Path) -> Value {
+        loadgen.args(["run", "--server", &self.address]).arg(file);
+        loadgen.args([
+            "--user",
+            "demo",
+            "--password",
+            &self.password,
+            "--ca",
+            &self.ca,
+        ]);
+        loadgen.args(["--sources", "127.0.1.0/24", "--quiet", "--json", "-"]);
+        report(&loadgen.output().unwrap())
+    }
+
     /// Runs `loadgen` to its end; its report.
     fn run(&self, mut loadgen: Command, command: &str, flags: &[&str]) -> Value {
         loadgen.args([
@@ -62,12 +77,7 @@ impl Gateway {
             "--json",
             "-",
         ]);
-        let output = loadgen.args(flags).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let report = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {errors}"));
-        assert_eq!(output.status.code(), Some(0), "{errors}{report:#}");
-        report
+        report(&loadgen.args(flags).output().unwrap())
     }
 
     fn end(self) {
@@ -75,6 +85,15 @@ impl Gateway {
         let (status, log) = self.process.end();
         assert_eq!(status.code(), Some(0), "{log}");
     }
+}
+
+/// The report of a run that went well.
+fn report(output: &std::process::Output) -> Value {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let report =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    assert_eq!(output.status.code(), Some(0), "{errors}{report:#}");
+    report
 }
 
 #[test]
@@ -134,6 +153,58 @@ fn fleet_of_200_comes_up_and_each_packet_is_its_own() {
             assert_eq!(traffic[none], 0, "{none}: {report:#}");
         }
     }
+    gateway.end();
+}
+
+/// Each known client, as far as it is known, is taken by the gateway, gets its answer to DHCPINFORM, and
+/// is not missed when it leaves in whatever way.
+#[test]
+fn every_persona_comes_leaves_and_returns() {
+    let gateway = Gateway::start(
+        &mut Command::new(binary("sstp-gw")),
+        &["--inside", "reflector"],
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("scenario.toml");
+    let scenario = r#"
+        seed = 11
+        [personas]
+        windows-10 = 1
+        windows-11 = 2
+        routeros = 1
+        sstpc = 1
+        open-sstp-client = 1
+        sstp-connect = 1
+        [clients]
+        dhcp = true
+        [[phase]]
+        kind = "connect"
+        sessions = 28
+        rate = "50/s"
+        [[phase]]
+        kind = "churn"
+        time = "2s"
+        rate = "14/s"
+        endings = { polite = 2, reset = 1, close = 1, silent = 1 }
+        return-after = "100ms"
+        [[phase]]
+        kind = "hold"
+        time = "2s"
+    "#;
+    std::fs::write(&file, scenario).unwrap();
+    let report = gateway.play(Command::new(binary("loadgen")), &file);
+    let clients = &report["clients"];
+    for persona in clients["personas"].as_array().unwrap() {
+        assert_eq!(persona["up"], persona["started"], "{report:#}");
+    }
+    assert_eq!(clients["personas"].as_array().unwrap().len(), 6);
+    assert_eq!(report["setup"]["up"], 28, "{report:#}");
+    assert_eq!(report["hold"]["disconnects"], 0, "{report:#}");
+    let count = |of: &str, name: &str| clients[of][name].as_u64().unwrap();
+    assert!(count("dhcp", "asked") >= 28, "{report:#}");
+    assert!(count("dhcp", "answered") > 0, "{report:#}");
+    assert!(count("churn", "returned") > 0, "{report:#}");
+    assert_eq!(count("churn", "returns_failed"), 0, "{report:#}");
     gateway.end();
 }
 
