@@ -1,4 +1,4 @@
-//! The gate: what each of [`crate::paths`] costs in instructions and allocations, beside a committed baseline.
+//! The gate: what each of [`crate::paths`] costs in instructions and allocations, beside a baseline.
 //!
 //! ```text
 //!  bench gate ── starts ──▶ valgrind --tool=callgrind … bench gate --here PATH ──▶ a count
