@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use datapath::io::{Completion, Io as _, Loss, SendBuffer};
+use datapath::io::{Completion, ConnectionId, Io as _, Loss, SendBuffer, UNSENT_LIMIT_AT_START};
 use datapath::sys::clock;
 use datapath::sys::driver::{Config, Driver};
 use datapath::sys::socket::{ListenOptions, listen};
@@ -34,6 +34,7 @@ on_every_driver!(
     nobody_starves_beside_a_connection_that_always_has_more,
     a_connect_without_descriptors_fails_alone,
     a_connect_into_a_full_table_fails_alone,
+    the_kernel_holds_no_more_unsent_than_it_was_told,
 );
 
 /// A driver whose accepted sockets have the smallest send buffer there is.
@@ -309,4 +310,37 @@ fn a_connect_into_a_full_table_fails_alone(kind: Kind) {
     assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
     peer.write_all(b"still here").unwrap();
     assert_eq!(receive(&mut driver, id, 10).unwrap(), b"still here");
+}
+
+/// Sends 4,000 bytes at a time until the kernel takes no more; the peer does not read.
+fn fill(driver: &mut Driver, id: ConnectionId) -> usize {
+    let mut taken = 0;
+    loop {
+        match driver.send_now(id, buffer(&[7; 4_000])) {
+            Ok(buffer) => taken += buffer.end,
+            Err(rest) => return taken + rest.start,
+        }
+    }
+}
+
+fn the_kernel_holds_no_more_unsent_than_it_was_told(kind: Kind) {
+    let (mut driver, address) = server(kind, config());
+    let mut everything = vec![0; 16 << 20];
+    // As a connection begins, and as it is told.
+    for limit in [UNSENT_LIMIT_AT_START, 16 * 1_024] {
+        let peer = TcpStream::connect(address).unwrap();
+        let id = accept(&mut driver);
+        driver.set_unsent_limit(id, limit);
+        let taken = fill(&mut driver, id);
+        // One send may begin just below the limit.
+        let enough = taken - (limit + 4_000);
+        let until = deadline();
+        while peer.peek(&mut everything).unwrap() < enough {
+            assert!(
+                clock::now() < until,
+                "of {taken} bytes the kernel has not sent more than {limit}"
+            );
+        }
+        driver.close(id, true);
+    }
 }

@@ -41,7 +41,7 @@ use super::slots::{Held, Slots};
 use super::waker::EventFd;
 use super::{clock, socket, tun};
 use crate::io::kernel_tls::KernelSend;
-use crate::io::{Completion, ConnectionId, ReceiveBuffer, SendBuffer};
+use crate::io::{Completion, ConnectionId, ReceiveBuffer, SendBuffer, UNSENT_LIMIT_AT_START};
 use crate::time::{Duration, Instant};
 
 /// Name of the buffers of the pool: they need none of their own.
@@ -82,6 +82,8 @@ struct Connection {
     closing: bool,
     /// What of its TLS the kernel does.
     kernel_tls: KernelTls,
+    /// How a send ends for the kernel; see [`socket::end_of_send`].
+    end_of_send: i32,
 }
 
 impl Connection {
@@ -101,6 +103,7 @@ impl Connection {
             fin_owed: false,
             closing: false,
             kernel_tls: KernelTls::default(),
+            end_of_send: socket::end_of_send(UNSENT_LIMIT_AT_START),
         }
     }
 

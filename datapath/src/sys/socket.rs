@@ -42,6 +42,20 @@ impl Default for ConnectionOptions {
     }
 }
 
+/// What a send of plain bytes is flagged with on a connection whose kernel shall hold `unsent_limit`
+/// bytes that were not sent yet.
+///
+/// Linux asks for that limit only before it makes an skb: whatever is sent meanwhile is added to the last
+/// one, up to 64 KB. MSG_EOR closes it, so that the next send is asked for. That costs a short segment a
+/// send; where the limit is no less than that nothing is gained by it.
+pub(super) const fn end_of_send(unsent_limit: usize) -> i32 {
+    if unsent_limit < 64 * 1_024 {
+        libc::MSG_EOR
+    } else {
+        0
+    }
+}
+
 /// Keepalive of the transport; whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {

@@ -305,7 +305,9 @@ impl Epoll {
         let Some(sending) = &mut connection.sending else {
             return;
         };
-        let tried = try_send(&connection.socket, sending, &mut self.counters.short_sends);
+        let (socket, end_of_send) = (&connection.socket, connection.end_of_send);
+        let short_sends = &mut self.counters.short_sends;
+        let tried = try_send(socket, end_of_send, sending, short_sends);
         match tried {
             Tried::Waits => connection.writable = false,
             Tried::Ended(result) => self.sent(id, result),
@@ -339,6 +341,7 @@ impl Epoll {
 /// Sends until all is sent, the socket takes no more, or the connection is lost.
 pub(super) fn try_send(
     socket: &socket2::Socket,
+    end_of_send: i32,
     sending: &mut Sending,
     short_sends: &mut u64,
 ) -> Tried {
@@ -353,7 +356,8 @@ pub(super) fn try_send(
             Some(KernelSend::Control { content_type }) => {
                 ktls::send_control(socket.as_fd(), content_type, rest).map(|()| rest.len())
             }
-            _ => socket.send_with_flags(rest, libc::MSG_NOSIGNAL),
+            Some(KernelSend::Data { .. }) => socket.send_with_flags(rest, libc::MSG_NOSIGNAL),
+            None => socket.send_with_flags(rest, libc::MSG_NOSIGNAL | end_of_send),
         };
         match sent {
             // The kernel never takes nothing of something; were it to, asking again would spin.

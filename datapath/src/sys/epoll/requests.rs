@@ -118,7 +118,8 @@ impl Io for Epoll {
             buffer,
             by_kernel: None,
         };
-        let tried = try_send(&live.socket, &mut sending, &mut self.counters.short_sends);
+        let short_sends = &mut self.counters.short_sends;
+        let tried = try_send(&live.socket, live.end_of_send, &mut sending, short_sends);
         live.writable = !matches!(tried, Tried::Waits);
         let mut buffer = sending.buffer;
         if matches!(tried, Tried::Ended(Ok(()))) {
@@ -148,10 +149,11 @@ impl Io for Epoll {
 
     fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
         if let Some(live) = self.table.live_mut(connection)
-            && let Ok(bytes) = u32::try_from(bytes)
+            && let Ok(limit) = u32::try_from(bytes)
         {
+            live.end_of_send = socket::end_of_send(bytes);
             // What fails on a connection that is lost is told by receiving.
-            let _ = live.socket.set_tcp_notsent_lowat(bytes);
+            let _ = live.socket.set_tcp_notsent_lowat(limit);
         }
     }
 

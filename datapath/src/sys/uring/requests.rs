@@ -16,7 +16,7 @@ use crate::io::{
     TunQueue, TunRead, Waker,
 };
 use crate::sys::driver::FOREIGN_BUFFER;
-use crate::sys::{clock, tun};
+use crate::sys::{clock, socket, tun};
 use crate::time::{Duration, Instant};
 
 impl Io for Uring {
@@ -139,7 +139,7 @@ impl Io for Uring {
             return Err(buffer);
         }
         let bytes = buffer.bytes.get(buffer.start..buffer.end);
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | live.end_of_send;
         let sent = live
             .socket
             .send_with_flags(bytes.unwrap_or_default(), flags);
@@ -170,10 +170,11 @@ impl Io for Uring {
 
     fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
         if let Some(live) = self.table.live_mut(connection)
-            && let Ok(bytes) = u32::try_from(bytes)
+            && let Ok(limit) = u32::try_from(bytes)
         {
+            live.end_of_send = socket::end_of_send(bytes);
             // What fails on a connection that is lost is told by receiving.
-            let _ = live.socket.set_tcp_notsent_lowat(bytes);
+            let _ = live.socket.set_tcp_notsent_lowat(limit);
         }
     }
 

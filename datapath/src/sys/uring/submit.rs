@@ -188,7 +188,7 @@ impl Uring {
         // Kernel TLS refuses flags it does not know, MSG_WAITALL among them.
         let flags = match connection.kernel_seals {
             true => libc::MSG_NOSIGNAL,
-            false => self.send_flags,
+            false => self.send_flags | connection.end_of_send,
         };
         let entry = match &sending.control {
             Some(control) => {

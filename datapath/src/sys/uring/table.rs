@@ -5,8 +5,9 @@ use socket2::{SockAddr, Socket};
 use super::super::ktls::ControlMessage;
 use super::super::lent::Lent;
 use super::super::slots::Held;
-use crate::io::SendBuffer;
+use super::super::socket;
 use crate::io::kernel_tls::KernelSend;
+use crate::io::{SendBuffer, UNSENT_LIMIT_AT_START};
 
 /// Where the receiving of a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +122,8 @@ pub(super) struct Connection {
     pub(super) tls_attached: bool,
     /// The kernel seals what is sent.
     pub(super) kernel_seals: bool,
+    /// How a send ends for the kernel; see [`socket::end_of_send`].
+    pub(super) end_of_send: i32,
 }
 
 impl Connection {
@@ -137,6 +140,7 @@ impl Connection {
             reset: false,
             tls_attached: false,
             kernel_seals: false,
+            end_of_send: socket::end_of_send(UNSENT_LIMIT_AT_START),
         }
     }
 
