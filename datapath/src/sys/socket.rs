@@ -264,6 +264,24 @@ pub(super) fn outgoing(
     Ok(socket)
 }
 
+/// Resets the connection at once: the peer gets an RST, whoever waits for the socket an error
+/// (tcp_disconnect of Linux, which close(2) with SO_LINGER 0 calls too, but only after the last
+/// request has ended).
+pub(super) fn reset(socket: &Socket) -> io::Result<()> {
+    let nowhere = libc::sockaddr {
+        sa_family: libc::sa_family_t::try_from(libc::AF_UNSPEC).unwrap_or_default(),
+        sa_data: [0; 14],
+    };
+    let len = libc::socklen_t::try_from(size_of_val(&nowhere)).unwrap_or_default();
+    // SAFETY: `nowhere` is readable for `len` bytes, and the kernel reads no more.
+    // JUSTIFICATION: socket2 makes no address of the family AF_UNSPEC without unsafe code.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, len) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Sets an option that socket2 does not know. `value` must be the type the option takes; its
 /// pointers, if it has any, must be valid for the call.
 fn set_option<T>(socket: &Socket, level: i32, name: i32, value: &T) -> io::Result<()> {

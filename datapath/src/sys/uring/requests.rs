@@ -204,9 +204,9 @@ impl Io for Uring {
         }
         let op = |kind| Op::new(kind, connection.slot, connection.generation);
         if sending {
-            // Linux 6.18 was seen to keep a cancelled send that waited for the second time; this wakes it.
-            // The FIN stands behind what is unsent, and is dropped with it.
-            let _ = any.socket.shutdown(std::net::Shutdown::Write);
+            // Linux 6.18 was seen to keep a cancelled send that waited for the second time; this ends it.
+            // Where it cannot, the cancellation and the lingering of none do what they can.
+            let _ = socket::reset(&any.socket);
             self.cancel(op(Kind::Send));
         }
         if connecting {
