@@ -101,7 +101,7 @@ fn fleet(evil: fn(TcpStream, Arc<ServerConfig>)) -> Value {
     });
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["storm", &address, "--server-name", support::NAME])
-        .args(["--user", "u", "--password", "p", "--timeout", "3"])
+        .args(["--user", "u", "--password", "p", "--timeout", "6"])
         .args([
             "-N",
             &SESSIONS.to_string(),
