@@ -37,7 +37,7 @@ pub(crate) const PACKETS: [(f64, Figure); 2] = [
 pub(crate) const SET_UPS: Figure = row(3_538.0, "bench/README.md, set-ups");
 
 /// Bytes of the gateway's memory for each idle session.
-pub(crate) const SESSION: Figure = row(6_510.0, "bench/README.md, idle/memory");
+pub(crate) const SESSION: Figure = row(8_940.0, "bench/README.md, idle/memory");
 
 /// Bytes of the gateway before its first session, with one shard.
 pub(crate) const GATEWAY: Figure = row(57_200_000.0, "bench/README.md, idle/memory");

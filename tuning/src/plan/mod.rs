@@ -102,7 +102,7 @@ impl Plan {
             (
                 "sessions",
                 sessions * SESSION.value,
-                format!("{} × 6.51 KB   [{}]", load.sessions, SESSION.source),
+                format!("{} × 8.94 KB   [{}]", load.sessions, SESSION.source),
             ),
             (
                 "sockets",
