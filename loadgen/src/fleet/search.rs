@@ -169,11 +169,6 @@ impl Search {
         if self.again.is_some() {
             return self.again;
         }
-        let behind = |trial: &&Trial| trial.verdict == Verdict::GeneratorBound;
-        let in_a_row = self.trials.iter().rev().take_while(behind).count();
-        if in_a_row >= 2 * BEHIND_MAX {
-            return None;
-        }
         let trial = |rate: f64| Step {
             rate,
             duration: self.goal.trial,
@@ -186,6 +181,12 @@ impl Search {
         };
         if let Some(rate) = self.stepped_back {
             return Some(confirmation(rate));
+        }
+        let behind = |trial: &&Trial| trial.verdict == Verdict::GeneratorBound && !trial.confirms;
+        let in_a_row = self.trials.iter().rev().take_while(behind).count();
+        if in_a_row >= 2 * BEHIND_MAX {
+            // No higher rate can be had here; what passed may yet last.
+            return self.passed.map(confirmation);
         }
         match (self.passed, self.failed) {
             (None, None) => Some(trial(self.goal.first_rate)),
@@ -394,6 +395,18 @@ mod tests {
         assert!((49_000.0..=50_000.0).contains(&found), "{report:?}");
         assert_eq!(report.bound_by, BoundBy::Generator);
         assert!(report.line().contains("the server may do more"));
+    }
+
+    #[test]
+    fn what_passed_is_confirmed_when_loadgen_can_do_no_more() {
+        let goal = Goal {
+            first_rate: 4_000.0,
+            ..GOAL
+        };
+        // Behind at 1,024,000, 768,000, 640,000 and 576,000: nothing between is tried any more.
+        let report = search(goal, 1e9, 1e9, 520_000.0);
+        assert_eq!(report.found_pps, Some(512_000.0), "{report:?}");
+        assert_eq!(report.bound_by, BoundBy::Generator);
     }
 
     #[test]
