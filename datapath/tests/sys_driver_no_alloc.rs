@@ -82,8 +82,8 @@ fn no_alloc_driver_bulk_both_ways(kind: Kind) {
         while reads.read(&mut bytes).is_ok_and(|len| len > 0) {}
     });
     let mut room = Some(vec![0; LEN].into_boxed_slice());
-    // As many completions as there are buffers may come in one turn.
-    let mut completions = Vec::with_capacity(64);
+    // As many completions as there are buffers may come in one turn, and those of sends.
+    let mut completions = Vec::with_capacity(128);
     exchange(&mut driver, id, &mut room, &mut completions, 8 << 20);
     let ((), allocations) = counted(|| {
         exchange(&mut driver, id, &mut room, &mut completions, 64 << 20);
@@ -111,7 +111,7 @@ fn no_alloc_driver_send_that_waits(kind: Kind) {
     });
     // Larger than any socket's buffer, so each is continued.
     let mut room = Some(vec![0; 16 << 20].into_boxed_slice());
-    let mut completions = Vec::with_capacity(64);
+    let mut completions = Vec::with_capacity(128);
     let send = |driver: &mut Driver, room: &mut Option<Box<[u8]>>, completions: &mut Vec<_>| {
         let bytes = room.take().unwrap();
         let end = bytes.len();

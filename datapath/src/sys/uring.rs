@@ -215,6 +215,8 @@ impl Uring {
         } else {
             0
         };
+        // A turn on a busy host finds every buffer filled, and a send done besides.
+        let told_len = usize::from(config.receive_buffers) + 64;
         let mut driver = Self {
             ring,
             rung,
@@ -225,10 +227,10 @@ impl Uring {
             old_tuns: Vec::new(),
             waker,
             woken: false,
-            backlog: VecDeque::new(),
-            starved: VecDeque::new(),
-            parked: VecDeque::new(),
-            told: Vec::new(),
+            backlog: VecDeque::with_capacity(64),
+            starved: VecDeque::with_capacity(64),
+            parked: VecDeque::with_capacity(64),
+            told: Vec::with_capacity(told_len),
             now: clock::now(),
             last_busy: Duration::ZERO,
             in_flight: 0,
