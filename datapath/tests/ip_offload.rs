@@ -4,6 +4,8 @@
     reason = "packets built here are short"
 )]
 
+mod rfc1071;
+
 use std::collections::BTreeMap;
 
 use datapath::ip::checksum;
@@ -18,6 +20,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use rfc1071::slow_sum;
+
 const BOTH: Offloads = Offloads {
     tcp: true,
     udp: true,
@@ -29,18 +33,6 @@ const ACK: u8 = 16;
 const URG: u8 = 32;
 const ECE: u8 = 64;
 const CWR: u8 = 128;
-
-fn slow_sum(bytes: &[u8]) -> u16 {
-    let mut sum = 0_u32;
-    for pair in bytes.chunks(2) {
-        let low = pair.get(1).copied().unwrap_or(0);
-        sum += u32::from(pair[0]) * 256 + u32::from(low);
-        if sum > 0xffff {
-            sum -= 0xffff;
-        }
-    }
-    sum as u16
-}
 
 fn transport_at(packet: &[u8]) -> usize {
     if packet[0] >> 4 == 4 { 20 } else { 40 }

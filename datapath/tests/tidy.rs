@@ -14,7 +14,7 @@ const COLUMNS_MAX: usize = 110;
 const LINES_MAX: usize = 700;
 
 /// Longer files, and why.
-const LONG_FILES: [(&str, &str); 4] = [
+const LONG_FILES: [(&str, &str); 2] = [
     (
         "datapath/fuzz/src/targets/session.rs",
         "one harness: a man in the middle with all it can do",
@@ -22,14 +22,6 @@ const LONG_FILES: [(&str, &str); 4] = [
     (
         "datapath/tests/ip_offload.rs",
         "one table of cases for cutting and merging, with its reference",
-    ),
-    (
-        "datapath/tests/ip_packets.rs",
-        "packets of every kind, each rule beside its slow reference",
-    ),
-    (
-        "datapath/tests/services_answers.rs",
-        "literal questions and answers of three protocols",
     ),
 ];
 
