@@ -4,25 +4,28 @@
 //! with the server on the other. So an input can let the two log in and then say anything in the
 //! client's name, with the keys, the state and the binding right.
 
+mod middle;
+mod watch;
+
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use datapath::crypto::nt_hash::nt_password_hash;
-use datapath::io::{Loss, SendBuffer};
-use datapath::ip::packet::Packet;
+use datapath::io::Loss;
 use datapath::ppp::auth::{AuthMethod, Credentials, Verdict, eap_mschapv2};
 use datapath::ppp::frame;
-use datapath::session::event::{DropReason, EndReason, Event};
+use datapath::session::event::EndReason;
 use datapath::session::policy::{Answer, Question, Refusal};
-use datapath::session::transmit::{BUFFER_LEN, BufferSource, SMALL_BUFFER_LEN};
-use datapath::session::{Disposition, Edge, ServerSettings, Session};
+use datapath::session::{Disposition, ServerSettings, Session};
 use datapath::testing::fixtures::{self, CERTIFICATE, PASSWORD, USER};
 use datapath::testing::pair::TestEdge;
 use datapath::time::{Duration, Instant};
 use datapath::tls;
 
 use super::{Input, Seeded};
+use middle::Middle;
+use watch::Watch;
 
 /// The session's number: its client is `10.8.0.7`, its prefix `fd00:8:0:7::/64`.
 const NUMBER: u16 = 7;
@@ -55,171 +58,6 @@ pub fn server_session(bytes: &[u8]) {
 /// Whether an input that begins with this byte starts behind the login.
 pub fn starts_up(selector: u8) -> bool {
     World::new(selector).watch.is_up
-}
-
-/// The server's surroundings. What happens is judged when it happens, for order matters.
-struct Watch {
-    inside: usize,
-    inside_bytes: usize,
-    questions: VecDeque<Question>,
-    drops: usize,
-    is_up: bool,
-    ended: bool,
-    /// Set while a packet from the inside is handled: its sender may be told that it is too big.
-    may_answer_inside: bool,
-    client: Ipv4Addr,
-    prefix: Ipv6Addr,
-    entropy: Seeded,
-}
-
-impl BufferSource for Watch {
-    fn large(&mut self) -> Option<SendBuffer> {
-        Some(buffer(BUFFER_LEN))
-    }
-
-    fn small(&mut self) -> SendBuffer {
-        buffer(SMALL_BUFFER_LEN)
-    }
-}
-
-fn buffer(len: usize) -> SendBuffer {
-    SendBuffer {
-        bytes: vec![0; len].into_boxed_slice(),
-        start: 0,
-        end: 0,
-    }
-}
-
-impl Edge for Watch {
-    type Entropy = Seeded;
-
-    fn inside(&mut self, packet: &mut [u8]) {
-        assert!(self.is_up && !self.ended, "a packet of a session not up");
-        let view = Packet::parse(packet).expect("only whole packets go inside");
-        assert_eq!(view.bytes().len(), packet.len());
-        if !self.may_answer_inside {
-            match view {
-                Packet::V4(view) => assert_eq!(view.source(), self.client),
-                Packet::V6(view) => assert_eq!(
-                    view.source().segments()[..4],
-                    self.prefix.segments()[..4],
-                    "a foreign source"
-                ),
-            }
-        }
-        self.inside += 1;
-        self.inside_bytes += packet.len();
-    }
-
-    fn ask(&mut self, question: Question) {
-        assert!(!self.ended, "a question after the end");
-        self.questions.push_back(question);
-        assert!(self.questions.len() <= 64, "it asks for ever");
-    }
-
-    fn event(&mut self, event: Event) {
-        assert!(!self.ended, "{event:?} after the end");
-        match event {
-            Event::Up(up) => {
-                assert!(!self.is_up, "up twice");
-                assert!(
-                    up.addresses
-                        .ipv4
-                        .is_none_or(|address| address == self.client)
-                );
-                self.is_up = true;
-            }
-            Event::Ended(ended) => {
-                assert_eq!(ended.was_up, self.is_up);
-                self.ended = true;
-            }
-            Event::Changed(_) => assert!(self.is_up),
-            Event::Identified(_) | Event::EchoReply { .. } => {}
-        }
-    }
-
-    fn dropped(&mut self, _: DropReason) {
-        self.drops += 1;
-    }
-
-    fn entropy(&self) -> Seeded {
-        // A clone would draw the same numbers again; what differs is how much was seen so far.
-        let seen = (self.inside + self.drops + self.questions.len()) as u64;
-        Seeded(self.entropy.0 ^ (seen << 8))
-    }
-
-    fn take_stash(&mut self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn give_stash(&mut self, stash: Vec<u8>) {
-        assert!(stash.is_empty(), "what is given back holds nothing");
-    }
-}
-
-/// One side of the man in the middle.
-struct Middle {
-    handshake: Option<tls::Handshake>,
-    connection: Option<tls::Connection>,
-    unread: Vec<u8>,
-}
-
-impl Middle {
-    fn new(handshake: tls::Handshake) -> Self {
-        Self {
-            handshake: Some(handshake),
-            connection: None,
-            unread: Vec::new(),
-        }
-    }
-
-    /// Takes bytes off the wire: `(what TLS answers, what was inside)`.
-    fn receive(&mut self, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let (mut answer, mut plaintext) = (Vec::new(), Vec::new());
-        if let Some(mut handshake) = self.handshake.take() {
-            match handshake.handle_bytes(bytes, &mut answer) {
-                Ok(tls::Progress::Done) => {
-                    if let Ok(finished) = handshake.finish() {
-                        self.connection = Some(finished.connection);
-                        self.unread = finished.rest;
-                        plaintext = finished.plaintext;
-                    }
-                }
-                Ok(_) => self.handshake = Some(handshake),
-                Err(_) => {}
-            }
-        } else {
-            self.unread.extend_from_slice(bytes);
-        }
-        let Some(connection) = self.connection.as_mut() else {
-            return (answer, plaintext);
-        };
-        while let Ok(Some(len)) = tls::record_len(&self.unread) {
-            if len > self.unread.len() {
-                break;
-            }
-            let mut record: Vec<u8> = self.unread.drain(..len).collect();
-            match connection.open(&mut record) {
-                Ok(tls::Opened::Data(bytes)) => plaintext.extend_from_slice(bytes),
-                Ok(tls::Opened::Handled) => {}
-                Ok(tls::Opened::Closed) | Err(_) => break,
-            }
-        }
-        connection.pending_output(&mut answer);
-        (answer, plaintext)
-    }
-
-    /// One record around `plaintext`; nothing while the keys are missing.
-    fn seal(&mut self, plaintext: &[u8]) -> Vec<u8> {
-        let Some(connection) = self.connection.as_mut() else {
-            return Vec::new();
-        };
-        let (prefix, suffix) = (connection.prefix_len(), connection.suffix_len());
-        let mut record = [&vec![0; prefix][..], plaintext, &vec![0; suffix]].concat();
-        let len = connection.seal(&mut record, plaintext.len()).unwrap_or(0);
-        record.truncate(len);
-        record
-    }
 }
 
 struct World {
