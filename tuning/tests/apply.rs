@@ -1,17 +1,14 @@
 //! `apply` and `undo` on the real `/proc/sys`, in namespaces of their own: network settings are the
 //! namespace's, and `/etc` and `/var/lib` are empty ones that nobody else sees.
 
-use std::process::Command;
+use std::ffi::OsStr;
 
 mod common;
-use common::{is_root, skip};
+use common::in_namespaces;
 
 #[test]
 fn a_running_value_is_set_and_restored() {
     const TEST: &str = "a_running_value_is_set_and_restored";
-    if !is_root() {
-        return skip(TEST, "needs root, for namespaces of its own");
-    }
     let script = r#"
         mount -t tmpfs none /etc && mount -t tmpfs none /var/lib || exit 77
         forward=/proc/sys/net/ipv4/ip_forward
@@ -28,20 +25,10 @@ fn a_running_value_is_set_and_restored() {
         echo "undone $(cat $forward)"
         find /etc /var/lib -mindepth 1 | sort
     "#;
-    let output = Command::new("unshare")
-        .args(["--net", "--mount", "sh", "-c", script])
-        .env("TUNE", env!("CARGO_BIN_EXE_sstp-tune"))
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => return skip(TEST, &format!("no unshare (package util-linux): {error}")),
+    let tune = OsStr::new(env!("CARGO_BIN_EXE_sstp-tune"));
+    let Some((text, _)) = in_namespaces(TEST, "sh", script, ("TUNE", tune)) else {
+        return;
     };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let text = String::from_utf8_lossy(&output.stdout);
-    if output.status.code() == Some(77) || errors.contains("unshare") {
-        return skip(TEST, &format!("no namespaces here: {}", errors.trim()));
-    }
-    assert!(output.status.success(), "{text}\n{errors}");
     for line in [
         "dry 0",
         "applied 1",

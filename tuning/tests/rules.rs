@@ -6,10 +6,9 @@
 //! ```
 
 use std::path::Path;
-use std::process::Command;
 
 mod common;
-use common::{is_root, skip};
+use common::in_namespaces;
 
 /// A closed port answers at once where packets pass both ways; where they do not, nobody answers, and
 /// what tells is the counter of the rule, not the time.
@@ -73,24 +72,11 @@ const SCRIPT: &str = r#"
 #[test]
 fn what_should_pass_passes_and_nothing_else() {
     const TEST: &str = "what_should_pass_passes_and_nothing_else";
-    if !is_root() {
-        return skip(TEST, "needs root, for network namespaces");
-    }
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("nftables/sstp-gw.nft");
-    let output = Command::new("unshare")
-        .args(["--net", "--mount", "bash", "-c", SCRIPT])
-        .env("RULES", rules)
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => return skip(TEST, &format!("no unshare (package util-linux): {error}")),
+    let rules = ("RULES", rules.as_os_str());
+    let Some((text, errors)) = in_namespaces(TEST, "bash", SCRIPT, rules) else {
+        return;
     };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let text = String::from_utf8_lossy(&output.stdout);
-    if output.status.code() == Some(77) || errors.contains("unshare:") {
-        return skip(TEST, &format!("not on this host: {}", errors.trim()));
-    }
-    assert!(output.status.success(), "{text}\n{errors}");
     for passes in [
         "a client reaches the network",
         "a client may ping the gateway",

@@ -119,13 +119,16 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn new(flags: &flags::Fleet, command: &str, is_traffic: bool) -> Self {
+        let server = &flags.server;
+        let title = format!("loadgen {command} → {}:{}", server.host, server.port);
+        Self::titled(title, flags.sessions, is_traffic)
+    }
+
+    fn titled(title: String, sessions: u32, is_traffic: bool) -> Self {
         Self {
-            title: format!(
-                "loadgen {command} → {}:{}",
-                flags.server.host, flags.server.port
-            ),
+            title,
             is_traffic,
-            sessions: flags.sessions,
+            sessions,
             elapsed: 0,
             act: Act::Setup,
             standing: Standing::default(),
@@ -385,21 +388,8 @@ mod tests {
     use super::*;
 
     fn view(is_traffic: bool) -> View {
-        let mut view = View {
-            title: "loadgen traffic → vpn.example:443".to_owned(),
-            is_traffic,
-            sessions: 200,
-            elapsed: 0,
-            act: Act::Setup,
-            standing: Standing::default(),
-            progress: 0.0,
-            left: String::new(),
-            last: Second::default(),
-            came_up: VecDeque::new(),
-            received: VecDeque::new(),
-            phases: Vec::new(),
-            warning: None,
-        };
+        let title = "loadgen traffic → vpn.example:443".to_owned();
+        let mut view = View::titled(title, 200, is_traffic);
         let mut times = Times::default();
         for millis in 1..=100 {
             times.record(Duration::from_millis(millis));

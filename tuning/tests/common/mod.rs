@@ -1,5 +1,7 @@
 //! What the tests of files and of `apply` share.
+#![allow(dead_code, reason = "each test uses its own part")]
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::Command;
 
@@ -19,4 +21,38 @@ pub(crate) fn skip(name: &str, why: &str) {
 pub(crate) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// Runs `script` by `shell` as root in a network and a mount namespace of its own and gives what it
+/// wrote, to standard output and to standard error. `None`, and the test is skipped, where that
+/// cannot be had or the script ends with 77.
+pub(crate) fn in_namespaces(
+    test: &str,
+    shell: &str,
+    script: &str,
+    (name, value): (&str, &OsStr),
+) -> Option<(String, String)> {
+    if !is_root() {
+        skip(test, "needs root, for namespaces of its own");
+        return None;
+    }
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", shell, "-c", script])
+        .env(name, value)
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            skip(test, &format!("no unshare (package util-linux): {error}"));
+            return None;
+        }
+    };
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.code() == Some(77) || errors.contains("unshare:") {
+        skip(test, &format!("not on this host: {}", errors.trim()));
+        return None;
+    }
+    assert!(output.status.success(), "{text}\n{errors}");
+    Some((text, errors))
 }
