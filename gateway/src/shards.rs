@@ -503,10 +503,13 @@ impl Shards {
         }
     }
 
-    /// Sends what did not fit; `true` if nothing is left.
+    /// Sends what did not fit, and wakes whom it is for; `true` if nothing is left.
     pub(crate) fn flush(&mut self) -> bool {
         let mut done = true;
         for handle in &mut self.shards {
+            if handle.outbox.is_empty() {
+                continue;
+            }
             done &= handle.outbox.flush();
             if let Some(waker) = &handle.waker {
                 waker.wake();
@@ -544,8 +547,61 @@ impl Shards {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use datapath::io::Wake;
+
     use super::*;
     use crate::config::{PoolV4, PoolV6};
+
+    #[derive(Debug, Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_a_shard_that_is_told_something_is_woken() {
+        let (_, inbox) = bounded(1);
+        let wakers: [Arc<Woken>; 2] = Default::default();
+        let (handles, receivers): (Vec<_>, Vec<_>) = wakers
+            .iter()
+            .map(|woken| {
+                let (sender, receiver) = bounded(1);
+                let handle = Handle {
+                    outbox: Outbox::new(sender),
+                    waker: Some(Waker::new(Arc::<Woken>::clone(woken))),
+                    thread: None,
+                    published: Published::new(),
+                };
+                (handle, receiver)
+            })
+            .unzip();
+        let mut shards = Shards {
+            inbox,
+            news: Arc::default(),
+            shards: handles,
+        };
+        let woken = || {
+            wakers
+                .each_ref()
+                .map(|woken| woken.0.load(Ordering::Relaxed))
+        };
+        assert!(shards.flush());
+        assert_eq!(woken(), [0, 0], "there is nothing to tell");
+        shards.send(1, ToShard::Stop);
+        shards.send(1, ToShard::Stop);
+        assert!(!shards.flush(), "the second does not fit");
+        assert_eq!(woken()[0], 0);
+        let before = woken()[1];
+        assert!(receivers[1].try_recv().is_ok());
+        assert!(shards.flush());
+        assert_eq!(woken(), [0, before + 1]);
+        assert!(receivers[1].try_recv().is_ok());
+    }
 
     #[test]
     fn the_directory_has_every_client_and_not_the_gateway() {

@@ -97,6 +97,11 @@ impl<T> Outbox<T> {
         self.flush();
     }
 
+    /// Whether nothing was kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
     /// Sends what was kept; `true` if nothing is left.
     pub(crate) fn flush(&mut self) -> bool {
         while let Some(message) = self.backlog.pop_front() {
