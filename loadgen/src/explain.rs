@@ -147,8 +147,11 @@ fn words(reason: EndReason, host: &str) -> (String, Option<&'static str>) {
             Some("There is a web server at this address, but it does not offer SSTP."),
         ),
         EndReason::AuthenticationFailed => (
-            "the server refused the user name or the password".to_owned(),
-            Some("Check both; some servers want the name as DOMAIN\\user."),
+            "the server refused the login".to_owned(),
+            Some(
+                "If the password is right: some servers want the name as DOMAIN\\user, and one without a free \
+                 address may refuse like this.",
+            ),
         ),
         EndReason::BindingRefused => (
             "the server refused the crypto binding".to_owned(),
@@ -363,7 +366,7 @@ mod tests {
         assert_eq!(failure_of(&wrong).phase, "auth");
         assert_eq!(
             failure_of(&wrong).text,
-            "the server refused the user name or the password: error 691"
+            "the server refused the login: error 691"
         );
         let refused = ended(EndReason::ConnectFailed, None, &[Begun]);
         assert_eq!(failure_of(&refused).phase, "TCP");

@@ -33,6 +33,20 @@ pub(super) use authenticator::{Authenticator, Outcome};
 /// The error RFC 2759 §6 gives for a wrong name or password.
 pub const ERROR_AUTHENTICATION_FAILURE: u16 = 691;
 
+/// What an error number says, in words (RFC 2759 §6).
+#[must_use]
+pub const fn error_words(error: u16) -> &'static str {
+    match error {
+        646 => "not at this hour",
+        647 => "the account is disabled",
+        648 => "the password has expired",
+        649 => "no permission to dial in",
+        ERROR_AUTHENTICATION_FAILURE => "wrong name or password",
+        709 => "the password could not be changed",
+        _ => "a number that RFC 2759 does not have",
+    }
+}
+
 /// A protocol, and for CHAP its algorithm, as LCP negotiates it (RFC 1661 §6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AuthMethod {

@@ -41,7 +41,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::hlak::Hlak;
 use crate::output::{Entropy, Output};
-use crate::ppp::auth::{AuthMethod, Authenticatee, Authenticator, Credentials, Outcome, Verdict};
+use crate::ppp::auth::{
+    AuthMethod, Authenticatee, Authenticator, Credentials, Outcome, Verdict, error_words,
+};
 use crate::ppp::automaton::{self, State};
 use crate::ppp::control::{self, code};
 use crate::ppp::frame;
@@ -79,7 +81,7 @@ pub enum CloseReason {
     #[error("the peer terminated the link")]
     PeerTerminated,
     /// The peer was refused, or refused us.
-    #[error("authentication failed (error {error})")]
+    #[error("authentication failed (error {error}, {})", error_words(*.error))]
     AuthenticationFailed {
         /// RFC 2759 §6 error number; 691 where the method has none.
         error: u16,
