@@ -1,17 +1,20 @@
 //! Packets, streams and connections to measure with.
 //!
-//! Everything is made here, once, before a measurement begins; contents are fixed but for TLS keys.
-//! A fixture that cannot be made is a bug of the benchmark, so these functions panic.
+//! Everything is made here, once, before a measurement begins; contents are fixed but for what a TLS
+//! server draws. A fixture that cannot be made is a bug of the benchmark, so these functions panic.
+
+pub mod repeatable;
 
 use std::sync::Arc;
 
 use datapath::ip::checksum;
 use datapath::sstp::packet;
 use datapath::tls::{
-    ClientProfile, Connection, Handshake, Progress, ServerGeneration, Suite, TlsOptions, Version,
+    ClientProfile, Connection, Finished, Handshake, Progress, ServerGeneration, Suite, TlsOptions,
+    Version,
 };
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 /// Largest packet that PPP over SSTP usually carries.
 pub const MTU: u16 = 1400;
@@ -95,34 +98,59 @@ pub fn server_name() -> ServerName<'static> {
     ServerName::try_from(NAME).expect("a name")
 }
 
-/// Both roles of TLS 1.3 under `suite`, with an ECDSA P-256 certificate that the client trusts.
+/// Both roles of TLS 1.3 under `suite`: every handshake between them takes the same instructions.
 ///
 /// # Panics
 ///
 /// If a certificate cannot be made.
 #[must_use]
 pub fn tls_roles(suite: Suite) -> (ServerGeneration, ClientProfile) {
-    let options = TlsOptions {
+    let options = options(suite);
+    let [root_key, key] = [1, 2].map(repeatable::key_pair);
+    let (root, generation) = server(root_key, &key, &options);
+    let (random, group) = (&repeatable::Fixed, &repeatable::FixedGroup);
+    let profile = ClientProfile::with_randomness([root], random, group, &options);
+    (generation, profile.expect("a profile"))
+}
+
+/// Both roles of TLS 1.3 under `suite` as they are shipped: all is drawn, and the certificate is of
+/// ECDSA P-256, as a gateway's is by default.
+///
+/// # Panics
+///
+/// If a certificate cannot be made.
+#[must_use]
+pub fn random_tls_roles(suite: Suite) -> (ServerGeneration, ClientProfile) {
+    let options = options(suite);
+    let [root_key, key] = [(); 2].map(|()| KeyPair::generate().expect("a key"));
+    let (root, generation) = server(root_key, &key, &options);
+    let profile = ClientProfile::new([root], &options);
+    (generation, profile.expect("a profile"))
+}
+
+fn options(suite: Suite) -> TlsOptions {
+    TlsOptions {
         min_version: Version::Tls13,
         suites: vec![suite],
         ..TlsOptions::default()
-    };
+    }
+}
+
+/// A root with its own key, and a server whose certificate it has signed.
+fn server(
+    root_key: KeyPair,
+    key: &KeyPair,
+    options: &TlsOptions,
+) -> (CertificateDer<'static>, ServerGeneration) {
     let mut root = CertificateParams::default();
     root.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let root_key = KeyPair::generate().expect("a key");
     let root = CertifiedIssuer::self_signed(root, root_key).expect("a root");
     let mut leaf = CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let key = KeyPair::generate().expect("a key");
-    let leaf = leaf.signed_by(&key, &root).expect("a leaf");
+    let leaf = leaf.signed_by(key, &root).expect("a leaf");
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-
-    let generation = ServerGeneration::new(vec![leaf.der().clone()], key, &options);
-    let profile = ClientProfile::new([root.der().clone()], &options);
-    (
-        generation.expect("a generation"),
-        profile.expect("a profile"),
-    )
+    let generation = ServerGeneration::new(vec![leaf.der().clone()], key, options);
+    (root.der().clone(), generation.expect("a generation"))
 }
 
 /// Both ends of a connection of [`tls_roles`], client first, after a real handshake.
@@ -132,7 +160,12 @@ pub fn tls_roles(suite: Suite) -> (ServerGeneration, ClientProfile) {
 /// If the handshake fails.
 #[must_use]
 pub fn tls_pair(suite: Suite) -> (Connection, Connection) {
-    let (generation, profile) = tls_roles(suite);
+    let (client, server) = shake_hands(tls_roles(suite));
+    (client.connection, server.connection)
+}
+
+/// What both ends have of a handshake, client first.
+fn shake_hands((generation, profile): (ServerGeneration, ClientProfile)) -> (Finished, Finished) {
     let mut client = Handshake::client(&Arc::new(profile), server_name()).expect("a client");
     let mut server = Handshake::server(&Arc::new(generation)).expect("a server");
 
@@ -149,8 +182,8 @@ pub fn tls_pair(suite: Suite) -> (Connection, Connection) {
             .handle_bytes(&bytes, &mut to_server)
             .expect("a good server");
     }
-    let connection = |handshake: Handshake| handshake.finish().expect("it is done").connection;
-    (connection(client), connection(server))
+    let finished = |handshake: Handshake| handshake.finish().expect("it is done");
+    (finished(client), finished(server))
 }
 
 /// A record's room for `plaintext_len` bytes under `connection`, filled with something.
@@ -188,6 +221,33 @@ mod tests {
             count += 1;
         }
         assert_eq!((at, count), (stream.len(), 3));
+    }
+
+    #[test]
+    fn hellos_are_the_same_each_time_unless_they_are_random() {
+        let hello = |(_, profile): (ServerGeneration, ClientProfile)| {
+            let mut hello = Vec::new();
+            let mut client = Handshake::client(&Arc::new(profile), server_name()).unwrap();
+            client.handle_bytes(&[], &mut hello).unwrap();
+            hello
+        };
+        let suite = Suite::Aes128Gcm;
+        assert_eq!(hello(tls_roles(suite)), hello(tls_roles(suite)));
+        let shipped = [
+            hello(random_tls_roles(suite)),
+            hello(random_tls_roles(suite)),
+        ];
+        assert_ne!(shipped[0], shipped[1]);
+        assert_eq!(shipped[0].len(), hello(tls_roles(suite)).len());
+    }
+
+    #[test]
+    fn handshakes_agree_on_the_exchange_that_is_shipped() {
+        for roles in [tls_roles, random_tls_roles] {
+            let (client, server) = shake_hands(roles(Suite::Aes128Gcm));
+            assert!(client.info.post_quantum && server.info.post_quantum);
+            assert_eq!(client.info.certificate, server.info.certificate);
+        }
     }
 
     #[test]

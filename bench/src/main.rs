@@ -59,6 +59,9 @@ enum Command {
         /// Writes what is counted to bench/baseline.json.
         #[arg(long)]
         update: bool,
+        /// Also writes what is counted, as bench/baseline.json is written: two runs can be compared.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
         /// Runs the named path here, once.
         #[arg(long, hide = true, value_name = "PATH")]
         here: Option<String>,
@@ -111,8 +114,11 @@ fn main() -> ExitCode {
         Command::Gate {
             here: Some(path), ..
         } => gate::run_here(&path),
-        Command::Gate { only, update, .. } => {
-            gate::run(&gate::Options { only, update }).and_then(|is_good| {
+        Command::Gate {
+            only, update, json, ..
+        } => {
+            let options = gate::Options { only, update, json };
+            gate::run(&options).and_then(|is_good| {
                 is_good
                     .then_some(())
                     .ok_or_else(|| io::Error::other("the gate is closed"))

@@ -20,6 +20,7 @@ pub mod tools;
 
 pub mod verdict;
 
+use std::fs;
 use std::io;
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ use std::thread;
 
 use self::baseline::{Baseline, Cost};
 use self::tools::Tools;
-use crate::paths::{self, LAYERS, Path};
+use crate::paths::{self, Path};
 
 /// What to do.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,8 @@ pub struct Options {
     pub only: Option<String>,
     /// Makes what is counted the baseline.
     pub update: bool,
+    /// Where what is counted is written too, as the baseline is.
+    pub json: Option<PathBuf>,
 }
 
 /// Counts, compares, and tells; `false` if a path grew.
@@ -52,17 +55,16 @@ pub fn run(options: &Options) -> io::Result<bool> {
         paths: Vec::new(),
     };
     let only = options.only.as_deref().unwrap_or_default();
-    let paths = LAYERS.iter().flat_map(|(_, paths)| paths());
-    let names: Vec<_> = paths.map(|path| path.name).collect();
-    let names: Vec<_> = names
-        .into_iter()
-        .filter(|name| name.contains(only))
-        .collect();
+    let names = paths::counted().map(|path| path.name);
+    let names: Vec<_> = names.filter(|name| name.contains(only)).collect();
     for (name, cost) in names.iter().zip(count_all(&names)) {
         counted.paths.push((name.clone(), cost?));
     }
     let verdict = verdict::judge(known.as_ref(), &counted, options.only.is_some());
     print!("{verdict}");
+    if let Some(path) = &options.json {
+        fs::write(path, counted.to_json()?)?;
+    }
     if options.update {
         let merged = baseline::merge(known, counted, options.only.is_some());
         baseline::store(&merged)?;
@@ -94,8 +96,7 @@ pub fn run_here(name: &str) -> io::Result<()> {
 }
 
 fn named(name: &str) -> Option<Path> {
-    let mut paths = LAYERS.iter().flat_map(|(_, paths)| paths());
-    paths.find(|path| path.name == name)
+    paths::counted().find(|path| path.name == name)
 }
 
 /// What each of `names` costs; as many are counted at a time as there are processors.

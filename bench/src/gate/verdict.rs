@@ -5,9 +5,8 @@ use std::fmt;
 use super::baseline::{Baseline, Cost};
 use super::tools::Judged;
 
-/// Growth that is still all right, in percent: below it a compiler's choice is not told from a change.
-/// A handshake's keys are new each time, and so are a few of its instructions and now and then one of its
-/// hundred allocations. Where there were none, or few, one more is too many.
+/// Growth of instructions that is still all right, in percent: below it a compiler's choice is not told
+/// from a change. Of allocations one more is too many.
 const LIMIT_PERCENT: u64 = 3;
 
 /// What became of a path.
@@ -108,13 +107,13 @@ pub fn judge(known: Option<&Baseline>, counted: &Baseline, is_partial: bool) -> 
 fn change(known: Cost, counted: Cost, judged: Judged) -> Change {
     let own = grew(known.own, counted.own);
     let library = grew(known.library, counted.library);
-    if grew(known.allocations, counted.allocations) {
+    if counted.allocations > known.allocations {
         Change::Allocates
     } else if (own && judged.own) || (library && judged.library) {
         Change::Grew
     } else if own || library {
         Change::Untold
-    } else if grew(counted.allocations, known.allocations)
+    } else if counted.allocations < known.allocations
         || grew(counted.own, known.own)
         || grew(counted.library, known.library)
     {
@@ -134,6 +133,12 @@ impl Verdict {
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.has_baseline && !self.rows.iter().any(|row| row.change.fails())
+    }
+
+    /// Paths that cost what the baseline says, to the instruction.
+    fn same(&self) -> usize {
+        let same = |row: &&Row| row.known.is_some() && row.known == row.counted;
+        self.rows.iter().filter(same).count()
     }
 
     fn count(&self, wanted: impl Fn(Change) -> bool) -> usize {
@@ -187,6 +192,13 @@ impl fmt::Display for Verdict {
             )?;
         } else {
             writeln!(f, "{} paths cost what they may", self.rows.len())?;
+        }
+        if self.has_baseline {
+            let (same, all) = (self.same(), self.rows.len());
+            writeln!(
+                f,
+                "{same} of {all} paths are the baseline's to the instruction"
+            )?;
         }
         let better = self.count(|change| change == Change::Better);
         if better > 0 {
@@ -283,7 +295,15 @@ mod tests {
         assert_eq!(judged(before, (970, 5_000, 2)), (Change::Better, true));
         assert_eq!(judged(before, (1_000, 5_000, 1)), (Change::Better, true));
         assert_eq!(judged((1, 1, 0), (1, 1, 1)), (Change::Allocates, false));
-        assert_eq!(judged((1, 1, 117), (1, 1, 118)), (Change::None, true));
+        assert_eq!(judged((1, 1, 117), (1, 1, 118)), (Change::Allocates, false));
+    }
+
+    #[test]
+    fn it_tells_how_many_are_the_same_to_the_instruction() {
+        let known = of("a", 1_000, 5, 0);
+        let told = |own| judge(Some(&known), &of("a", own, 5, 0), false).to_string();
+        assert!(told(1_000).contains("1 of 1 paths are the baseline's to the instruction"));
+        assert!(told(1_001).contains("0 of 1 paths are the baseline's to the instruction"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use datapath::sys::copy_and_sum;
 use datapath::testing::fixtures::{self as known, PASSWORD, USER};
 use datapath::testing::pair::SharedRng;
 use datapath::time::Instant;
-use datapath::tls::Suite;
+use datapath::tls::{ClientProfile, ServerGeneration, Suite};
 
 use super::apart;
 use super::offload::OFFLOADS;
@@ -159,14 +159,7 @@ impl Settings {
                 known::server_settings(),
                 known::client_settings(USER, PASSWORD, AuthMethod::MsChapV2),
             ),
-            Some(suite) => {
-                let (generation, profile) = fixtures::tls_roles(suite);
-                let method = AuthMethod::MsChapV2;
-                let mut client =
-                    known::client_settings_with(Arc::new(profile), USER, PASSWORD, method);
-                client.server_name = fixtures::server_name();
-                (known::server_settings_with(Arc::new(generation)), client)
-            }
+            Some(suite) => with_roles(fixtures::tls_roles(suite)),
         };
         client.limits.record_per_packet = record_per_packet;
         Self {
@@ -174,6 +167,24 @@ impl Settings {
             client: Arc::new(client),
         }
     }
+
+    /// With keys and a certificate as they are shipped, which take other instructions each time.
+    pub(super) fn random(suite: Suite) -> Self {
+        let (server, client) = with_roles(fixtures::random_tls_roles(suite));
+        Self {
+            server: Arc::new(server),
+            client: Arc::new(client),
+        }
+    }
+}
+
+fn with_roles(
+    (generation, profile): (ServerGeneration, ClientProfile),
+) -> (ServerSettings, ClientSettings) {
+    let method = AuthMethod::MsChapV2;
+    let mut client = known::client_settings_with(Arc::new(profile), USER, PASSWORD, method);
+    client.server_name = fixtures::server_name();
+    (known::server_settings_with(Arc::new(generation)), client)
 }
 
 /// Both ends, and what is under way between them.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  paths ──┬── criterion, by the clock (`cargo bench`)
-//!          └── the gate, by instructions and allocations (`bench gate`)
+//!          └── the gate, by instructions and allocations (`bench gate`); not those that are random
 //! ```
 //!
 //! A path is named `layer/action/size`. What only prepares it, or plays its peer, is not measured: that
@@ -63,8 +63,7 @@ pub struct Path {
     pub packets: u64,
     /// Bytes a run takes; 0 where that says nothing.
     pub bytes: u64,
-    /// Whether it draws randomness that no seed rules, as a TLS handshake does: then its instructions
-    /// differ a little from run to run.
+    /// Whether its instructions go by what it draws at random: then it is timed and not counted.
     pub is_random: bool,
     make: Box<dyn Fn() -> Box<dyn Work>>,
 }
@@ -101,6 +100,12 @@ impl Path {
         }
         work
     }
+}
+
+/// The paths that take the same instructions each time.
+pub fn counted() -> impl Iterator<Item = Path> {
+    let paths = LAYERS.iter().flat_map(|(_, paths)| paths());
+    paths.filter(|path| !path.is_random)
 }
 
 /// A layer: its name, and what makes its paths.

@@ -5,6 +5,8 @@ use datapath::tls::Suite;
 use super::ends::{Ends, Settings};
 use super::{Path, Work};
 
+const SUITE: Suite = Suite::Aes128Gcm;
+
 struct SetUp(Settings);
 
 impl Work for SetUp {
@@ -16,14 +18,16 @@ impl Work for SetUp {
 }
 
 pub(super) fn paths() -> Vec<Path> {
-    let path = |name: &str, suite: Option<Suite>| Path {
-        is_random: suite.is_some(),
-        ..Path::new(format!("set_up/session/{name}"), 1, 0, move || {
-            SetUp(Settings::new(suite, false))
-        })
+    let path = |name: &str, settings: fn() -> Settings| {
+        let name = format!("set_up/session/{name}");
+        Path::new(name, 1, 0, move || SetUp(settings()))
     };
     vec![
-        path("protocol", None),
-        path("with_handshake", Some(Suite::Aes128Gcm)),
+        path("protocol", || Settings::new(None, false)),
+        path("with_handshake", || Settings::new(Some(SUITE), false)),
+        Path {
+            is_random: true,
+            ..path("as_shipped", || Settings::random(SUITE))
+        },
     ]
 }

@@ -301,12 +301,41 @@ impl ClientProfile {
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
         options: &TlsOptions,
     ) -> Result<Self, Error> {
+        Self::trusting(roots, options.provider(), options)
+    }
+
+    /// As [`ClientProfile::new`], for measurements in which every handshake is to be the same: what is
+    /// drawn for the hello comes from `random`, and `group` takes the place of the key exchange of its name.
+    ///
+    /// # Errors
+    /// Those of [`ClientProfile::new`].
+    #[cfg(any(test, feature = "testing"))]
+    pub fn with_randomness(
+        roots: impl IntoIterator<Item = CertificateDer<'static>>,
+        random: &'static dyn rustls::crypto::SecureRandom,
+        group: &'static dyn rustls::crypto::SupportedKxGroup,
+        options: &TlsOptions,
+    ) -> Result<Self, Error> {
+        let mut provider = (*options.provider()).clone();
+        provider.secure_random = random;
+        for known in &mut provider.kx_groups {
+            if known.name() == group.name() {
+                *known = group;
+            }
+        }
+        Self::trusting(roots, Arc::new(provider), options)
+    }
+
+    fn trusting(
+        roots: impl IntoIterator<Item = CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+        options: &TlsOptions,
+    ) -> Result<Self, Error> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots);
         if store.is_empty() {
             return Err(Error::Setup("no usable root certificate".into()));
         }
-        let provider = options.provider();
         let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(
             Arc::new(store),
             Arc::clone(&provider),
