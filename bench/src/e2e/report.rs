@@ -6,7 +6,13 @@ use std::fs;
 use datapath::sys::clock;
 use serde::Serialize;
 
-use crate::floor::Spread;
+use super::matrix::Matrix;
+
+mod figure;
+
+pub use figure::Figure;
+
+pub(super) use figure::short;
 
 /// Which way is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,11 +75,11 @@ pub struct Row {
     /// Of `figure` and `beside`.
     pub unit: &'static str,
     /// Of the gateway.
-    pub figure: Spread,
+    pub figure: Figure,
     /// What it is compared with, of the same rounds.
     pub beside: Option<Beside>,
     /// Median, least and most of the rounds' ratios.
-    pub ratio: Option<Spread>,
+    pub ratio: Option<Figure>,
     /// What `ratio` is judged by, or `figure` if there is none.
     pub bar: Option<Bar>,
     /// How it stands.
@@ -88,22 +94,22 @@ pub struct Beside {
     /// Whose it is.
     pub name: String,
     /// Its own values.
-    pub figure: Spread,
+    pub figure: Figure,
 }
 
 impl Row {
     /// A figure of its own.
     #[must_use]
     pub fn alone(name: &str, unit: &'static str, values: &[f64], bar: Option<Bar>) -> Self {
-        let figure = Spread::of(values.iter().copied());
+        let figure = Figure::of(values.to_vec());
         Self {
             name: name.to_owned(),
             unit,
+            verdict: bar.map_or(Verdict::Info, |bar| bar.judge(figure.median)),
             figure,
             beside: None,
             ratio: None,
             bar,
-            verdict: bar.map_or(Verdict::Info, |bar| bar.judge(figure.median)),
             note: String::new(),
         }
     }
@@ -117,19 +123,14 @@ impl Row {
         (other, others): (&str, &[f64]),
         bar: Option<Bar>,
     ) -> Self {
-        let ratio = Spread::of(
-            values
-                .iter()
-                .zip(others)
-                .map(|(value, other)| value / other),
-        );
+        let ratio = Figure::ratio(values, others);
         Self {
             beside: Some(Beside {
                 name: other.to_owned(),
-                figure: Spread::of(others.iter().copied()),
+                figure: Figure::of(others.to_vec()),
             }),
-            ratio: Some(ratio),
             verdict: bar.map_or(Verdict::Info, |bar| bar.judge(ratio.median)),
+            ratio: Some(ratio),
             ..Self::alone(name, unit, values, bar)
         }
     }
@@ -160,6 +161,8 @@ pub struct Report {
     pub skipped: Vec<String>,
     /// How far different clocks of the same CPU time are apart.
     pub clocks: Vec<String>,
+    /// Every size, number of sessions, number of shards and driver, if that was wanted.
+    pub matrix: Option<Matrix>,
 }
 
 impl Report {
@@ -184,6 +187,7 @@ impl Report {
             rows: Vec::new(),
             skipped: Vec::new(),
             clocks: Vec::new(),
+            matrix: None,
         }
     }
 
@@ -196,19 +200,6 @@ impl Report {
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("numbers and text")
     }
-}
-
-/// Three significant digits.
-fn short(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-fn spread(spread: &Spread) -> String {
-    format!("({}..{})", short(spread.min), short(spread.max))
 }
 
 impl fmt::Display for Row {
@@ -230,10 +221,10 @@ impl fmt::Display for Row {
             self.name,
             self.unit,
             short(self.figure.median),
-            spread(&self.figure),
+            self.figure.spread(),
             beside.unwrap_or_default(),
             ratio.map(|ratio| short(ratio.median)).unwrap_or_default(),
-            ratio.map(spread).unwrap_or_default(),
+            ratio.map(Figure::spread).unwrap_or_default(),
             bar(|bar| bar.bar).unwrap_or_default(),
             bar(|bar| bar.stretch).unwrap_or_default(),
             match self.verdict {
@@ -265,6 +256,9 @@ impl fmt::Display for Report {
         for line in &self.clocks {
             writeln!(f, "{line}")?;
         }
+        if let Some(matrix) = &self.matrix {
+            write!(f, "\n{matrix}")?;
+        }
         for why in &self.skipped {
             writeln!(f, "*** SKIPPED: {why} ***")?;
         }
@@ -283,17 +277,10 @@ mod tests {
     };
 
     #[test]
-    fn ratios_are_those_of_the_rounds() {
-        // A noisy round is noisy for both.
-        let row = Row::beside(
-            "x",
-            "ms/GB",
-            &[300.0, 600.0],
-            ("floor", &[200.0, 400.0]),
-            Some(BAR),
-        );
-        let ratio = row.ratio.unwrap();
-        assert_eq!((ratio.median, ratio.min, ratio.max), (1.5, 1.5, 1.5));
+    fn a_row_with_another_beside_it_is_judged_by_their_ratio() {
+        let beside = ("floor", [200.0, 400.0].as_slice());
+        let row = Row::beside("x", "ms/GB", &[300.0, 600.0], beside, Some(BAR));
+        assert_eq!(row.ratio.unwrap().median, 1.5);
         assert_eq!(row.figure.median, 450.0);
         assert_eq!(row.verdict, Verdict::Bar);
     }
@@ -336,12 +323,5 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(json["rows"][0]["verdict"], "missed");
         assert_eq!(json["rows"][0]["beside"]["figure"]["median"], 200.0);
-    }
-
-    #[test]
-    fn numbers_are_as_long_as_they_are_known() {
-        assert_eq!(short(1234.5), "1234");
-        assert_eq!(short(12.345), "12.3");
-        assert_eq!(short(1.2345), "1.23");
     }
 }
