@@ -81,9 +81,12 @@ enum Command {
         /// Name the figures and end.
         #[arg(long)]
         list: bool,
-        /// Also writes the result as JSON.
+        /// Also writes the result as JSON, by bench/schema/e2e-1.json.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Also writes the result as a page for a browser.
+        #[arg(long, value_name = "FILE", conflicts_with = "list")]
+        html: Option<PathBuf>,
     },
 }
 
@@ -128,6 +131,7 @@ fn main() -> ExitCode {
             only,
             quick,
             json,
+            html,
             ..
         } => {
             let options = e2e::Options {
@@ -138,6 +142,7 @@ fn main() -> ExitCode {
             };
             e2e::run(&options).and_then(|report| {
                 print!("{report}");
+                html.map_or(Ok(()), |path| std::fs::write(path, report.to_html()))?;
                 json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
             })
         }

@@ -21,6 +21,7 @@ mod inside;
 mod load;
 mod many;
 mod matrix;
+mod page;
 mod peers;
 mod pki;
 mod place;
@@ -42,7 +43,7 @@ use datapath::time::Duration;
 use crate::floor::{Beside, rig};
 
 pub use matrix::{Cell, Dims, Engine, EngineCost, Latency, Matrix, Ratios};
-pub use report::{Bar, Beside as ComparedWith, Figure, Report, Row, Sense, Verdict};
+pub use report::{Bar, Beside as ComparedWith, Figure, Machine, Report, Row, Sense, Told, Verdict};
 
 use client::Client;
 use gateway::Gateway;
@@ -55,7 +56,7 @@ use process::Workspace;
 const OUTSIDE: ([u8; 4], u16) = ([127, 0, 0, 1], 443);
 
 /// How to measure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Measurements of each figure.
     pub reps: u32,
@@ -107,7 +108,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     gateway::build()?;
     limits::raise_open_files()?;
     let workspace = Workspace::new()?;
-    let mut report = Report::new(options.reps);
+    let mut report = Report::new(options);
     // A thread of its own: it moves to another network, and what it starts ends with it.
     let result = thread::scope(|scope| {
         scope
