@@ -84,9 +84,12 @@ enum Command {
         /// Name the figures and end.
         #[arg(long)]
         list: bool,
-        /// Also writes the result as JSON.
+        /// Also writes the result as JSON, by bench/schema/e2e-1.json.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Also writes the result as a page for a browser.
+        #[arg(long, value_name = "FILE", conflicts_with = "list")]
+        html: Option<PathBuf>,
     },
 }
 
@@ -134,6 +137,7 @@ fn main() -> ExitCode {
             only,
             quick,
             json,
+            html,
             ..
         } => {
             let options = e2e::Options {
@@ -144,6 +148,7 @@ fn main() -> ExitCode {
             };
             e2e::run(&options).and_then(|report| {
                 print!("{report}");
+                html.map_or(Ok(()), |path| std::fs::write(path, report.to_html()))?;
                 json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
             })
         }

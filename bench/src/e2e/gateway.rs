@@ -35,13 +35,31 @@ pub(super) struct Plan<'a> {
     pub(super) network: Option<u32>,
 }
 
+/// What it is told of its machinery beside [`Plan`]; what is not said, it chooses as it is shipped.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Engine {
+    /// `shards.driver`
+    pub(super) driver: Option<&'static str>,
+    /// `tls.kernel`
+    pub(super) kernel_tls: Option<&'static str>,
+}
+
 impl Gateway {
     /// Writes its files and starts it; it serves when this returns.
     pub(super) fn start(workspace: &Workspace, plan: &Plan<'_>) -> io::Result<Self> {
+        Self::start_with(workspace, plan, Engine::default())
+    }
+
+    /// As [`Gateway::start`], on a certain engine.
+    pub(super) fn start_with(
+        workspace: &Workspace,
+        plan: &Plan<'_>,
+        engine: Engine,
+    ) -> io::Result<Self> {
         let binary = binary("sstp-gw")?;
         let directory = workspace.directory.join(plan.name);
         fs::create_dir_all(&directory)?;
-        let config = write_files(&directory, &binary, plan)?;
+        let config = write_files(&directory, &binary, plan, engine)?;
         let config = config.to_string_lossy().into_owned();
         let arguments = ["run", "--config", &config];
         let mut process = workspace.start(plan.name, plan.network, None, &binary, &arguments)?;
@@ -163,7 +181,12 @@ pub(super) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn write_files(directory: &Path, binary: &Path, plan: &Plan<'_>) -> io::Result<PathBuf> {
+fn write_files(
+    directory: &Path,
+    binary: &Path,
+    plan: &Plan<'_>,
+    engine: Engine,
+) -> io::Result<PathBuf> {
     let (certificate, key) = certificate("bench.example")?;
     fs::write(directory.join("chain.pem"), certificate)?;
     write_secret(&directory.join("key.pem"), &key)?;
@@ -179,14 +202,19 @@ fn write_files(directory: &Path, binary: &Path, plan: &Plan<'_>) -> io::Result<P
         sessions,
         ..
     } = plan;
+    let line = |key: &str, value: Option<&str>| {
+        value.map_or_else(String::new, |value| format!("{key} = \"{value}\"\n"))
+    };
+    let kernel = line("kernel", engine.kernel_tls);
+    let driver = line("driver", engine.driver);
     let config = format!(
         "[[listen]]\naddress = \"{listen}\"\n\n\
-         [tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n\n\
+         [tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n{kernel}\n\
          [auth]\nusers = \"users.toml\"\n\n\
          [[pool]]\nv4 = \"{pool}\"\n\n\
          [network]\ntun = \"{tun}\"\nmtu = 1400\noffload = true\n\n\
          [limits]\nsessions = {sessions}\nhandshakes = 1000\nhandshakes_per_source = 1000\n\n\
-         [shards]\ncount = {shards}\n"
+         [shards]\ncount = {shards}\n{driver}"
     );
     let path = directory.join("sstp-gw.toml");
     fs::write(&path, config)?;

@@ -36,7 +36,7 @@ struct Shot {
 /// What is sent, to or by each client in turn.
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
-    direction: Direction,
+    pub(super) direction: Direction,
     /// Of each client; sent round and round.
     streams: Vec<Vec<Shot>>,
     /// Packets under way, at most.
@@ -57,9 +57,24 @@ impl Flow {
         len: usize,
         count: usize,
     ) -> Self {
+        Self::mixed(clients, kind, direction, &[len], count)
+    }
+
+    /// As [`Flow::new`], of these lengths in turn.
+    pub(super) fn mixed(
+        clients: &[Client],
+        kind: Kind,
+        direction: Direction,
+        lens: &[usize],
+        count: usize,
+    ) -> Self {
         let addresses = clients.iter().filter_map(Client::address);
-        let stream = |address: Ipv4Addr| {
-            let packets = traffic::packets_of(address, kind, direction, len, count);
+        let stream = |(number, address): (usize, Ipv4Addr)| {
+            // Were all to begin with the same length, bursts for many clients would have but that.
+            let mut lens = lens.to_vec();
+            let shift = number % lens.len().max(1);
+            lens.rotate_left(shift);
+            let packets = traffic::mixed_of(address, kind, direction, &lens, count);
             match (direction, kind) {
                 (Direction::Uplink, _) => shots(packets, |_| 1),
                 // Packets of many flows cannot be merged; those of one are.
@@ -69,7 +84,7 @@ impl Flow {
         };
         Self {
             direction,
-            streams: addresses.map(stream).collect(),
+            streams: addresses.enumerate().map(stream).collect(),
             window: 768,
             burst: 2_880,
             group: match direction {
@@ -229,12 +244,13 @@ impl Field {
         let start = clock::now();
         let mut sender = Sender::new(flow, start, pace);
         let mut probe_at = start;
+        let mut look = Duration::ZERO;
         loop {
             let now = clock::now();
             let sends = now.saturating_since(start) < slice;
             if sends {
                 if let Pace::Bursts = pace {
-                    self.burst(&mut sender, inside)?;
+                    self.burst(&mut sender, inside, look)?;
                 } else {
                     sender.send(now, &mut self.clients, inside)?;
                 }
@@ -243,7 +259,9 @@ impl Field {
                 probe_at = now + PROBE_INTERVAL;
                 send_probe(flow.direction, &mut self.clients, inside, now)?;
             }
+            let looked_at = clock::now();
             let (packets, _) = self.arrived(flow, inside)?;
+            look = clock::now().saturating_since(looked_at);
             sender.arrived(now, packets - begin.0);
             if !sends && sender.outstanding() == 0 {
                 break;
@@ -262,10 +280,16 @@ impl Field {
 }
 
 impl Field {
-    /// Sends a burst if nothing is under way, else leaves the processor to the gateway for a while.
-    fn burst(&mut self, sender: &mut Sender<'_>, inside: &Inside) -> io::Result<()> {
+    /// Sends a burst if nothing is under way, else leaves the processor to the gateway for a while: at
+    /// least as long as the `look` at all clients took, which takes it from the gateway.
+    fn burst(
+        &mut self,
+        sender: &mut Sender<'_>,
+        inside: &Inside,
+        look: Duration,
+    ) -> io::Result<()> {
         if sender.outstanding() > 0 {
-            std::thread::sleep(LEAVE);
+            std::thread::sleep(LEAVE.max(look));
             return Ok(());
         }
         while sender.outstanding() < sender.flow.burst

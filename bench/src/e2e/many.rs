@@ -2,16 +2,16 @@
 
 use std::io;
 
-use datapath::sys::affinity;
 use datapath::time::Duration;
 
 use super::cases::{median, note};
+use super::client::Client;
 use super::gateway::{Gateway, Plan};
 use super::inside::Inside;
 use super::load::{Field, Flow, Pace, Sample};
 use super::process::Workspace;
 use super::report::{Bar, Report, Row, Sense};
-use super::{Options, client, connect, probe};
+use super::{Options, client, connect, connect_to_shards, probe};
 use crate::floor::traffic::{Direction, Kind};
 
 /// The names of the figures.
@@ -34,7 +34,7 @@ pub(super) const NAMES: [&str; 15] = [
 ];
 
 /// Packets a second of all clients together: 2 Gbit/s.
-const RATE: f64 = 178_571.0;
+pub(super) const RATE: f64 = 178_571.0;
 
 const DIRECTIONS: [(Direction, &str); 2] =
     [(Direction::Downlink, "down"), (Direction::Uplink, "up")];
@@ -78,16 +78,7 @@ pub(super) fn clients(
         let mut columns: [Vec<Sample>; 3] = Default::default();
         let flows: Vec<Flow> = fields
             .iter()
-            .map(|field| {
-                let count = segments(field.clients.len());
-                let flow = Flow::new(&field.clients, Kind::Tcp, direction, 1400, count);
-                let group = if direction == Direction::Uplink {
-                    count
-                } else {
-                    1
-                };
-                flow.with_group(group).with_window(20_000)
-            })
+            .map(|field| paced(&field.clients, direction))
             .collect();
         for _ in 0..options.reps {
             for ((field, flow), samples) in fields.iter_mut().zip(&flows).zip(&mut columns) {
@@ -114,6 +105,19 @@ pub(super) fn clients(
     Ok(())
 }
 
+/// A flow of TCP to or from each, for [`RATE`].
+pub(super) fn paced(clients: &[Client], direction: Direction) -> Flow {
+    let count = segments(clients.len());
+    let group = if direction == Direction::Uplink {
+        count
+    } else {
+        1
+    };
+    Flow::new(clients, Kind::Tcp, direction, 1400, count)
+        .with_group(group)
+        .with_window(20_000)
+}
+
 /// How long a packet takes at half of what the gateway carries.
 pub(super) fn latency(
     options: &Options,
@@ -137,14 +141,11 @@ pub(super) fn latency(
             let full = field.run(&flow, inside, options.slice / 2, Pace::Full, false)?;
             // Of what the gateway could do, not of what it was given.
             let rate = full.packets_per_s() / full.busy().clamp(0.1, 1.0) / 2.0;
-            probes(direction, field, inside).clear();
-            let pace = Pace::Packets(rate.min(full.packets_per_s() * 0.7));
-            samples.push(field.run(&flow, inside, options.slice, pace, true)?);
-            let ages = probes(direction, field, inside);
-            let micros = |age: Option<u64>| age.map_or(f64::NAN, |age| age as f64 / 1e3);
-            p50.push(micros(probe::percentile(ages, 0.5)));
-            p99.push(micros(probe::percentile(ages, 0.99)));
-            ages.clear();
+            let rate = rate.min(full.packets_per_s() * 0.7);
+            let (sample, ages) = probed(&flow, field, inside, options.slice, rate)?;
+            samples.push(sample);
+            p50.push(ages[0]);
+            p99.push(ages[1]);
         }
         let note = format!(
             "one way with both hops and the harness's own turn; {:.1} Gbit/s, gateway busy {:.0} %",
@@ -161,6 +162,24 @@ pub(super) fn latency(
             .extend(rows.map(|row| row.with_note(note.clone())));
     }
     Ok(())
+}
+
+/// Sends so many packets a second, and probes: what was carried, and in how many microseconds half
+/// the probes and 99 of 100 came through.
+pub(super) fn probed(
+    flow: &Flow,
+    field: &mut Field,
+    inside: &mut Inside,
+    slice: Duration,
+    rate: f64,
+) -> io::Result<(Sample, [f64; 2])> {
+    probes(flow.direction, field, inside).clear();
+    let sample = field.run(flow, inside, slice, Pace::Packets(rate), true)?;
+    let ages = probes(flow.direction, field, inside);
+    let micros = |age: Option<u64>| age.map_or(f64::NAN, |age| age as f64 / 1e3);
+    let shares = [0.5, 0.99].map(|share| micros(probe::percentile(ages, share)));
+    ages.clear();
+    Ok((sample, shares))
 }
 
 fn probes<'a>(
@@ -206,17 +225,10 @@ pub(super) fn shards(
     let settings = client::settings()?;
     let mut fields = Vec::new();
     for (port, meter) in [(443, &one.meter), (445, &two.meter)] {
-        let mut clients = Vec::new();
-        // A SYN comes to the listener of the processor that it is sent on.
-        for &cpu in workspace.cpus.iter().take(2) {
-            affinity::pin(cpu).map_err(io::Error::other)?;
-            let to = ([127, 0, 0, 1], port).into();
-            clients.extend(connect(&settings, to, CLIENTS / 2)?);
-        }
+        let to = ([127, 0, 0, 1], port).into();
+        // From both processors, whichever the shards.
+        let clients = connect_to_shards(workspace, &settings, to, CLIENTS, 2)?;
         fields.push(Field::new(clients, meter.clone()));
-    }
-    if let Some(&last) = workspace.cpus.last() {
-        affinity::pin(last).map_err(io::Error::other)?;
     }
     for (direction, word) in DIRECTIONS {
         let mut columns: [Vec<Sample>; 2] = Default::default();

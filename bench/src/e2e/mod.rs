@@ -20,6 +20,8 @@ mod generator;
 mod inside;
 mod load;
 mod many;
+mod matrix;
+mod page;
 mod peers;
 mod pki;
 mod place;
@@ -40,19 +42,21 @@ use datapath::time::Duration;
 
 use crate::floor::{Beside, rig};
 
-pub use report::{Bar, Beside as ComparedWith, Report, Row, Sense, Verdict};
+pub use matrix::{Cell, Dims, Engine, EngineCost, Latency, Matrix, Ratios};
+pub use report::{Bar, Beside as ComparedWith, Figure, Machine, Report, Row, Sense, Told, Verdict};
 
 use client::Client;
 use gateway::Gateway;
 use inside::Inside;
 use load::Field;
+use place::Place;
 use process::Workspace;
 
 /// Where the gateway of the floor's surroundings listens.
 const OUTSIDE: ([u8; 4], u16) = ([127, 0, 0, 1], 443);
 
 /// How to measure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Measurements of each figure.
     pub reps: u32,
@@ -73,6 +77,12 @@ impl Options {
         names.iter().any(|name| self.wants(name))
     }
 
+    /// The matrix takes minutes, so a part of a name means it only if it begins as its names do.
+    fn wants_matrix(&self, name: &str) -> bool {
+        let means = |part: &String| part.starts_with("matrix") && name.contains(part);
+        self.only.is_empty() || self.only.iter().any(means)
+    }
+
     /// Rounds of the comparison with peers, each of which takes seconds.
     const fn peer_reps(&self) -> u32 {
         if self.is_quick { 2 } else { self.reps }
@@ -85,7 +95,8 @@ pub fn list() -> String {
     let names = cases::NAMES.iter().chain(&many::NAMES);
     let names = names.chain(&sessions::NAMES).chain(&generator::NAMES);
     let names = names.chain(&peers::NAMES);
-    names.map(|name| format!("{name}\n")).collect()
+    let names: String = names.map(|name| format!("{name}\n")).collect();
+    names + &matrix::list()
 }
 
 /// Measures. Needs root.
@@ -97,7 +108,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     gateway::build()?;
     limits::raise_open_files()?;
     let workspace = Workspace::new()?;
-    let mut report = Report::new(options.reps);
+    let mut report = Report::new(options);
     // A thread of its own: it moves to another network, and what it starts ends with it.
     let result = thread::scope(|scope| {
         scope
@@ -122,14 +133,29 @@ fn beside_the_floor(
     let (Some(&first), Some(&last)) = (workspace.cpus.first(), workspace.cpus.last()) else {
         return Err(io::Error::other("no processor"));
     };
+    let place = Place { first, last };
     let names = cases::NAMES.iter().chain(&many::NAMES);
     let names = names.chain(&sessions::NAMES).chain(&generator::NAMES);
     let names: Vec<&str> = names.copied().collect();
-    if !options.wants_any(&names) {
+    if !options.wants_any(&names) && !matrix::is_wanted(options) {
         return Ok(());
     }
     rig::enter_network()?;
     let mut inside = Inside::new()?;
+    if options.wants_any(&names) {
+        one_by_one(options, workspace, &mut inside, place, report)?;
+    }
+    matrix::run(options, workspace, &mut inside, place, report)
+}
+
+/// The figures that have a name each.
+fn one_by_one(
+    options: &Options,
+    workspace: &Workspace,
+    inside: &mut Inside,
+    place: Place,
+    report: &mut Report,
+) -> io::Result<()> {
     let plan = gateway::Plan {
         name: "one-shard",
         listen: "127.0.0.1:443",
@@ -151,11 +177,10 @@ fn beside_the_floor(
     let mut cases = cases::all(&one);
     cases.retain(|case| options.wants(case.name));
     if !cases.is_empty() {
-        let floor = Beside::start(first)?;
-        let place = place::Place { first, last };
+        let floor = Beside::start(place.first)?;
         for round in 1..=options.reps {
             for case in &mut cases {
-                case.measure(options, &floor, &mut one, &mut inside, place)?;
+                case.measure(options, &floor, &mut one, inside, place)?;
                 eprintln!("round {round} of {}: {}", options.reps, case.last());
             }
             gateway.skim();
@@ -164,17 +189,15 @@ fn beside_the_floor(
     for case in &cases {
         report.rows.extend([case.row(), case.streamed()]);
     }
-    affinity::pin(last).map_err(io::Error::other)?;
+    affinity::pin(place.last).map_err(io::Error::other)?;
     if !cases.is_empty() {
         let slice = Duration::from_secs(1).min(options.slice * 3);
-        report
-            .clocks
-            .push(many::clocks(&mut one, &mut inside, slice)?);
+        report.clocks.push(many::clocks(&mut one, inside, slice)?);
     }
-    many::latency(options, &mut one, &mut inside, report)?;
-    many::clients(options, &mut gateway, &mut inside, report)?;
+    many::latency(options, &mut one, inside, report)?;
+    many::clients(options, &mut gateway, inside, report)?;
     sessions::set_ups(options, &mut gateway, report)?;
-    many::shards(options, workspace, &gateway, &mut inside, report)?;
+    many::shards(options, workspace, &gateway, inside, report)?;
     drop(one);
     generator::cost(options, workspace, report)?;
     let last = gateway.stop()?;
@@ -183,6 +206,28 @@ fn beside_the_floor(
         last.handed_over, last.dropped
     ));
     sessions::idle(options, workspace, report)
+}
+
+/// Brings up `count` clients, as many on each shard: a SYN comes to the listener of the processor that
+/// it is sent on. Leaves the thread on the last processor.
+fn connect_to_shards(
+    workspace: &Workspace,
+    settings: &Arc<ClientSettings>,
+    to: SocketAddr,
+    count: usize,
+    shards: usize,
+) -> io::Result<Vec<Client>> {
+    let mut clients = Vec::with_capacity(count);
+    for (index, &cpu) in workspace.cpus.iter().take(shards).enumerate() {
+        affinity::pin(cpu).map_err(io::Error::other)?;
+        // The first has what cannot be divided.
+        let share = (count + shards - 1 - index) / shards;
+        clients.extend(connect(settings, to, share)?);
+    }
+    if let Some(&last) = workspace.cpus.last() {
+        affinity::pin(last).map_err(io::Error::other)?;
+    }
+    Ok(clients)
 }
 
 /// Brings up `count` clients.

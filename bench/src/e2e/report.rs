@@ -1,12 +1,24 @@
 //! What came of it, as a table and as JSON.
 
 use std::fmt;
-use std::fs;
 
 use datapath::sys::clock;
 use serde::Serialize;
 
-use crate::floor::Spread;
+use super::Options;
+use super::matrix::Matrix;
+use super::page;
+
+mod figure;
+mod machine;
+#[cfg(test)]
+pub(super) mod made_up;
+
+pub use figure::Figure;
+pub use machine::Machine;
+
+pub(super) use figure::short;
+pub(super) use machine::utc;
 
 /// Which way is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,11 +81,11 @@ pub struct Row {
     /// Of `figure` and `beside`.
     pub unit: &'static str,
     /// Of the gateway.
-    pub figure: Spread,
+    pub figure: Figure,
     /// What it is compared with, of the same rounds.
     pub beside: Option<Beside>,
     /// Median, least and most of the rounds' ratios.
-    pub ratio: Option<Spread>,
+    pub ratio: Option<Figure>,
     /// What `ratio` is judged by, or `figure` if there is none.
     pub bar: Option<Bar>,
     /// How it stands.
@@ -88,22 +100,22 @@ pub struct Beside {
     /// Whose it is.
     pub name: String,
     /// Its own values.
-    pub figure: Spread,
+    pub figure: Figure,
 }
 
 impl Row {
     /// A figure of its own.
     #[must_use]
     pub fn alone(name: &str, unit: &'static str, values: &[f64], bar: Option<Bar>) -> Self {
-        let figure = Spread::of(values.iter().copied());
+        let figure = Figure::of(values.to_vec());
         Self {
             name: name.to_owned(),
             unit,
+            verdict: bar.map_or(Verdict::Info, |bar| bar.judge(figure.median)),
             figure,
             beside: None,
             ratio: None,
             bar,
-            verdict: bar.map_or(Verdict::Info, |bar| bar.judge(figure.median)),
             note: String::new(),
         }
     }
@@ -117,19 +129,14 @@ impl Row {
         (other, others): (&str, &[f64]),
         bar: Option<Bar>,
     ) -> Self {
-        let ratio = Spread::of(
-            values
-                .iter()
-                .zip(others)
-                .map(|(value, other)| value / other),
-        );
+        let ratio = Figure::ratio(values, others);
         Self {
             beside: Some(Beside {
                 name: other.to_owned(),
-                figure: Spread::of(others.iter().copied()),
+                figure: Figure::of(others.to_vec()),
             }),
-            ratio: Some(ratio),
             verdict: bar.map_or(Verdict::Info, |bar| bar.judge(ratio.median)),
+            ratio: Some(ratio),
             ..Self::alone(name, unit, values, bar)
         }
     }
@@ -141,50 +148,71 @@ impl Row {
     }
 }
 
-/// A run of the harness.
+/// A run of the harness, as `bench/schema/e2e-1.json` describes it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Seconds since 1970-01-01 UTC.
+    /// Version of the shape; another one if a field goes or comes to mean something else.
+    pub schema: u32,
+    /// Seconds since 1970-01-01 UTC when it began.
     pub date: u64,
-    /// Release of the running kernel.
-    pub kernel: String,
-    /// Name of the processor.
-    pub processor: String,
-    /// Load average of the last minute when it began: what else was running.
-    pub load: String,
-    /// Measurements of each figure.
-    pub reps: u32,
+    /// The commit of the sources; empty if it is not known.
+    pub commit: String,
+    /// What was run.
+    pub command: String,
+    /// The host.
+    pub machine: Machine,
+    /// How it was measured.
+    pub options: Told,
     /// One a figure.
     pub rows: Vec<Row>,
+    /// Every size, number of sessions, number of shards and driver, if that was wanted.
+    pub matrix: Option<Matrix>,
     /// What was left out, and why.
     pub skipped: Vec<String>,
-    /// How far different clocks of the same CPU time are apart.
+    /// How far different clocks of the same CPU time are apart, and what the gateway said at its end.
     pub clocks: Vec<String>,
+}
+
+/// Of [`Options`], what a figure depends on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    /// Measurements of each figure.
+    pub reps: u32,
+    /// Wall-clock milliseconds of each.
+    pub slice_ms: u64,
+    /// Parts of the names of what was measured; all if empty.
+    pub only: Vec<String>,
+    /// Less of everything.
+    pub quick: bool,
 }
 
 impl Report {
     /// An empty one of this host.
     #[must_use]
-    pub fn new(reps: u32) -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let processor = read("/proc/cpuinfo");
-        let processor = processor
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    pub fn new(options: &Options) -> Self {
         Self {
+            schema: 1,
             date: clock::wall_clock().as_secs(),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            processor: processor.map_or("", |(_, name)| name).to_owned(),
-            load: read("/proc/loadavg")
-                .split(' ')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-            reps,
+            commit: machine::commit(),
+            command: machine::command(),
+            machine: Machine::here(),
+            options: Told {
+                reps: options.reps,
+                slice_ms: u64::try_from(options.slice.as_millis()).unwrap_or(u64::MAX),
+                only: options.only.clone(),
+                quick: options.is_quick,
+            },
             rows: Vec::new(),
+            matrix: None,
             skipped: Vec::new(),
             clocks: Vec::new(),
         }
+    }
+
+    /// The report as one page for a browser, with nothing outside of it.
+    #[must_use]
+    pub fn to_html(&self) -> String {
+        page::page(self)
     }
 
     /// The report as one JSON object.
@@ -196,19 +224,6 @@ impl Report {
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("numbers and text")
     }
-}
-
-/// Three significant digits.
-fn short(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-fn spread(spread: &Spread) -> String {
-    format!("({}..{})", short(spread.min), short(spread.max))
 }
 
 impl fmt::Display for Row {
@@ -230,10 +245,10 @@ impl fmt::Display for Row {
             self.name,
             self.unit,
             short(self.figure.median),
-            spread(&self.figure),
+            self.figure.spread(),
             beside.unwrap_or_default(),
             ratio.map(|ratio| short(ratio.median)).unwrap_or_default(),
-            ratio.map(spread).unwrap_or_default(),
+            ratio.map(Figure::spread).unwrap_or_default(),
             bar(|bar| bar.bar).unwrap_or_default(),
             bar(|bar| bar.stretch).unwrap_or_default(),
             match self.verdict {
@@ -249,21 +264,33 @@ impl fmt::Display for Row {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine {
+            kernel,
+            processor,
+            load_average,
+            ..
+        } = &self.machine;
+        let load = load_average.first().copied().unwrap_or(f64::NAN);
         writeln!(
             f,
-            "Linux {}, {}, load average {} at start, {} rounds; medians (least..most)",
-            self.kernel, self.processor, self.load, self.reps
+            "Linux {kernel}, {processor}, load average {load:.2} at start, {} rounds; medians (least..most)",
+            self.options.reps
         )?;
-        writeln!(
-            f,
-            "{:34} {:>9} {:>8} {:>17} {:>8} {:>6} {:>13} {:>7} {:>7} {:8} note",
-            "", "unit", "figure", "", "beside", "ratio", "", "bar", "stretch", "verdict"
-        )?;
-        for row in &self.rows {
-            writeln!(f, "{row}")?;
+        if !self.rows.is_empty() {
+            writeln!(
+                f,
+                "{:34} {:>9} {:>8} {:>17} {:>8} {:>6} {:>13} {:>7} {:>7} {:8} note",
+                "", "unit", "figure", "", "beside", "ratio", "", "bar", "stretch", "verdict"
+            )?;
+            for row in &self.rows {
+                writeln!(f, "{row}")?;
+            }
         }
         for line in &self.clocks {
             writeln!(f, "{line}")?;
+        }
+        if let Some(matrix) = &self.matrix {
+            write!(f, "\n{matrix}")?;
         }
         for why in &self.skipped {
             writeln!(f, "*** SKIPPED: {why} ***")?;
@@ -283,17 +310,10 @@ mod tests {
     };
 
     #[test]
-    fn ratios_are_those_of_the_rounds() {
-        // A noisy round is noisy for both.
-        let row = Row::beside(
-            "x",
-            "ms/GB",
-            &[300.0, 600.0],
-            ("floor", &[200.0, 400.0]),
-            Some(BAR),
-        );
-        let ratio = row.ratio.unwrap();
-        assert_eq!((ratio.median, ratio.min, ratio.max), (1.5, 1.5, 1.5));
+    fn a_row_with_another_beside_it_is_judged_by_their_ratio() {
+        let beside = ("floor", [200.0, 400.0].as_slice());
+        let row = Row::beside("x", "ms/GB", &[300.0, 600.0], beside, Some(BAR));
+        assert_eq!(row.ratio.unwrap().median, 1.5);
         assert_eq!(row.figure.median, 450.0);
         assert_eq!(row.verdict, Verdict::Bar);
     }
@@ -315,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_report_names_figures_verdicts_and_what_was_skipped() {
-        let mut report = Report::new(5);
+        let mut report = Report::new(&Options::default());
         let row = Row::beside(
             "bulk down",
             "ms/GB",
@@ -338,10 +358,42 @@ mod tests {
         assert_eq!(json["rows"][0]["beside"]["figure"]["median"], 200.0);
     }
 
+    /// What is wrong with a report by the schema that is kept beside the sources.
+    fn problems(report: &str) -> Vec<String> {
+        let schema = include_str!("../../schema/e2e-1.json");
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let report: serde_json::Value = serde_json::from_str(report).unwrap();
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let problems = validator.iter_errors(&report);
+        problems
+            .map(|problem| format!("{}: {problem}", problem.instance_path()))
+            .collect()
+    }
+
     #[test]
-    fn numbers_are_as_long_as_they_are_known() {
-        assert_eq!(short(1234.5), "1234");
-        assert_eq!(short(12.345), "12.3");
-        assert_eq!(short(1.2345), "1.23");
+    fn a_report_is_as_its_schema_says() {
+        let report = made_up::report().to_json();
+        assert_eq!(problems(&report), Vec::<String>::new());
+        let empty = Report::new(&Options::default()).to_json();
+        assert_eq!(problems(&empty), Vec::<String>::new());
+        // It can be told from others.
+        for (from, to) in [
+            ("\"schema\": 1", "\"schema\": 2"),
+            ("\"verdict\": \"missed\"", "\"verdict\": \"late\""),
+            ("\"cpu_ns_per_packet\"", "\"cpu\""),
+        ] {
+            assert_ne!(problems(&report.replacen(from, to, 1)).len(), 0, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_report_says_all_cells_in_lines_of_engines() {
+        let text = made_up::report().to_string();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("up   bulk     1000"));
+        assert_eq!(line.unwrap().matches('×').count(), 4, "{text}");
+        assert!(text.contains("2 shards/epoll"));
+        assert!(text.contains("p50 45.0 (40.5..54.0) µs"), "{text}");
     }
 }

@@ -10,6 +10,7 @@ use datapath::tls::{ClientProfile, Handshake, Progress, ServerGeneration, TlsOpt
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
+use super::client::Client;
 use super::gateway::{self, Gateway, Plan};
 use super::load::Field;
 use super::process::Workspace;
@@ -35,12 +36,7 @@ pub(super) fn set_ups(
         bare.push(bare_handshakes(count)?);
         let before = gateway.meter.read()?;
         let clients = connect(&settings, super::OUTSIDE.into(), count)?;
-        drop(clients);
-        // Their ends are part of the cost, and take a moment.
-        std::thread::sleep(Duration::from_millis(300));
-        let cpu = gateway.meter.read()?.saturating_sub(before);
-        values.push(count as f64 / cpu.as_secs_f64());
-        gateway.skim();
+        values.push(per_core_second(gateway, before, clients)?);
     }
     let bar = Bar {
         sense: Sense::AtLeast,
@@ -58,6 +54,21 @@ pub(super) fn set_ups(
                 half of a TLS handshake alone, same key exchange and certificate";
     report.rows.push(row.with_note(note.to_owned()));
     Ok(())
+}
+
+/// Set-ups per second of the gateway's CPU, which was at `before` when these came; cuts them.
+pub(super) fn per_core_second(
+    gateway: &mut Gateway,
+    before: Duration,
+    clients: Vec<Client>,
+) -> io::Result<f64> {
+    let count = clients.len();
+    drop(clients);
+    // Their ends are part of the cost, and take a moment.
+    std::thread::sleep(Duration::from_millis(300));
+    let cpu = gateway.meter.read()?.saturating_sub(before);
+    gateway.skim();
+    Ok(count as f64 / cpu.as_secs_f64())
 }
 
 /// Handshakes a second of the server's CPU, without sockets.
@@ -178,7 +189,7 @@ fn wait(field: &mut Field, time: Duration) -> io::Result<()> {
 }
 
 /// Bytes of anonymous memory that are resident.
-fn memory(pid: u32) -> io::Result<u64> {
+pub(super) fn memory(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     of_status(&status).ok_or_else(|| io::Error::other("/proc/PID/status has no RssAnon"))
 }

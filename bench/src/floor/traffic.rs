@@ -8,6 +8,9 @@ use datapath::ip::offload::merge::{Merge, Offloads, Pushed};
 
 use super::rig::{CLIENT, SERVER};
 
+/// What the Internet carries, about: seven small packets to four of the old minimum MTU to one large.
+pub(crate) const IMIX: [usize; 12] = [64, 576, 64, 64, 576, 64, 1400, 64, 576, 64, 576, 64];
+
 /// TCP or UDP inside IPv4, without options.
 const TCP_HEADERS_LEN: usize = 40;
 const UDP_HEADERS_LEN: usize = 28;
@@ -53,8 +56,24 @@ pub(crate) fn packets_of(
     len: usize,
     count: usize,
 ) -> Vec<Vec<u8>> {
-    let packet = |number| packet(client, kind, direction, len, number);
-    (0..count).map(packet).collect()
+    mixed_of(client, kind, direction, &[len], count)
+}
+
+/// As [`packets_of`], of these lengths in turn.
+///
+/// # Panics
+///
+/// As [`packets`].
+pub(crate) fn mixed_of(
+    client: Ipv4Addr,
+    kind: Kind,
+    direction: Direction,
+    lens: &[usize],
+    count: usize,
+) -> Vec<Vec<u8>> {
+    let lens = lens.iter().cycle().take(count);
+    let packet = |(number, &len)| packet(client, kind, direction, len, number);
+    lens.enumerate().map(packet).collect()
 }
 
 fn packet(
@@ -147,6 +166,14 @@ mod tests {
     use datapath::ip::packet::Packet;
 
     use super::*;
+
+    #[test]
+    fn a_mix_is_seven_to_four_to_one() {
+        let (kind, direction) = (Kind::UdpFlows, Direction::Uplink);
+        let packets = mixed_of(CLIENT, kind, direction, &IMIX, 24);
+        let of = |len| packets.iter().filter(|packet| packet.len() == len).count();
+        assert_eq!([64, 576, 1400].map(of), [14, 8, 2]);
+    }
 
     #[test]
     fn a_flow_is_merged_and_flows_are_not() {

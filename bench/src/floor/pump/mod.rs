@@ -10,14 +10,17 @@ use datapath::ip::checksum;
 use datapath::sys::copy_and_sum;
 
 use super::Figure;
-use super::rig::Rig;
-use super::traffic::{self, Direction, Kind};
+use super::rig::{CLIENT, Rig};
+use super::traffic::{self, Direction, IMIX, Kind};
 
 /// What precedes each packet in a record: SSTP data packet (MS-SSTP §2.2.3), PPP frame with IPv4.
 const PREFIX_LEN: usize = 8;
 
 /// Records of a send: 64 KB.
 const RECORDS: usize = 4;
+
+/// Packets of a burst of the mix: as many as of the others, about, and the mix whole.
+const MIX_COUNT: usize = 21 * IMIX.len();
 
 fn prefix(packet_len: usize) -> [u8; PREFIX_LEN] {
     let len = u16::try_from(PREFIX_LEN + packet_len).expect("at most 4095 bytes");
@@ -47,6 +50,7 @@ pub(super) fn figures(rig: &Rig, receiver_cpu: usize) -> io::Result<Vec<Box<dyn 
         figures.push(Box::new(crypt));
     }
     let flows = |direction, len| traffic::packets(Kind::UdpFlows, direction, len, 256);
+    let mix = |direction| traffic::mixed_of(CLIENT, Kind::UdpFlows, direction, &IMIX, MIX_COUNT);
     for (name, writes, packets, records) in [
         ("pump/down tcp", superpackets.clone(), tcp.len(), RECORDS),
         ("pump/down tcp, 16 KB sends", superpackets, tcp.len(), 1),
@@ -57,9 +61,21 @@ pub(super) fn figures(rig: &Rig, receiver_cpu: usize) -> io::Result<Vec<Box<dyn 
             RECORDS,
         ),
         (
+            "pump/down udp/512",
+            traffic::plain(&flows(Direction::Downlink, 512)),
+            256,
+            RECORDS,
+        ),
+        (
             "pump/down udp/64",
             traffic::plain(&flows(Direction::Downlink, 64)),
             256,
+            RECORDS,
+        ),
+        (
+            "pump/down udp/imix",
+            traffic::plain(&mix(Direction::Downlink)),
+            MIX_COUNT,
             RECORDS,
         ),
     ] {
@@ -74,7 +90,9 @@ pub(super) fn figures(rig: &Rig, receiver_cpu: usize) -> io::Result<Vec<Box<dyn 
         ("pump/up tcp, record a packet", tcp, false),
         ("pump/up udp one flow/1400", udp, true),
         ("pump/up udp/1400", flows(Direction::Uplink, 1400), true),
+        ("pump/up udp/512", flows(Direction::Uplink, 512), true),
         ("pump/up udp/64", flows(Direction::Uplink, 64), true),
+        ("pump/up udp/imix", mix(Direction::Uplink), true),
     ] {
         figures.push(Box::new(up::Up::new(name, rig, &packets, is_packed)?));
     }
