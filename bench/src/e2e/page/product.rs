@@ -141,7 +141,7 @@ fn ratios(matrix: &Matrix, title: &str, ratio: Pick) -> String {
         .iter()
         .map(|&engine| (Look::of(engine), engine.words()))
         .collect();
-    strip(title, &legend(&names), Some(1.0), &entries)
+    strip(title, &legend(&names), 330.0, Some(1.0), &entries)
 }
 
 fn numbers(matrix: &Matrix, engines: &[Engine]) -> String {
@@ -228,7 +228,13 @@ fn latency(matrix: &Matrix) -> String {
         });
         last = here;
     }
-    let plot = strip("Microseconds one way", &legend(&names), None, &entries);
+    let plot = strip(
+        "Microseconds one way",
+        &legend(&names),
+        480.0,
+        None,
+        &entries,
+    );
     format!(
         "<section><h2>Latency</h2><p class=\"say\">One way through both hops beside 2 Gbit/s of TCP, by a probe every 500 µs; \
          with the harness's own turn in it, so an upper bound. With 1,000 sessions that turn is longer than what it would \
