@@ -32,10 +32,10 @@ pub(super) fn verdict(rows: &[Row]) -> String {
         (_, 0) => ("good", format!("All {all} bars met")),
         (_, count) => ("bad", format!("{count} of {all} bars missed")),
     };
-    let mut html = format!(
-        "<section class=\"verdict {class}\"><p class=\"word\">{word}</p>\
-         <p>{met} met, {stretch} with their stretch.</p>"
-    );
+    let mut html = format!("<section class=\"verdict {class}\"><p class=\"word\">{word}</p>");
+    if all > 0 {
+        let _ = write!(html, "<p>{met} met, {stretch} with their stretch.</p>");
+    }
     if !missed.is_empty() {
         html += "<ul>";
         for row in missed {

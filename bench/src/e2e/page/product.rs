@@ -30,7 +30,7 @@ pub(super) fn section(matrix: &Matrix) -> String {
             html += &panels(matrix, direction, words);
         }
         html += "</section>\n<section><h2>What a choice costs</h2><p class=\"say\">CPU a packet of one cell to another's, of the \
-                 same round: right of the line it costs more.</p><div class=\"charts three\">";
+                 same round: right of the line it costs more. Each line is a size × a number of sessions.</p><div class=\"charts three\">";
         for (title, ratio) in RATIOS {
             html += &ratios(matrix, title, ratio);
         }
@@ -207,9 +207,9 @@ fn latency(matrix: &Matrix) -> String {
         let plural = if dims.sessions == 1 { "" } else { "s" };
         let heading = format!("{}, {} session{plural}", dims.direction, dims.sessions);
         let engine = dims.engine.words();
-        let _ = write!(
+        let _ = writeln!(
             rows,
-            "<tr><th>{}</th><th>{}</th><td>{} <small>{}</small></td><td>{} <small>{}</small></td><td>{}</td></tr>\n",
+            "<tr><th>{}</th><th>{}</th><td>{} <small>{}</small></td><td>{} <small>{}</small></td><td>{}</td></tr>",
             escape(&heading),
             escape(&engine),
             short(latency.p50_us.median),
@@ -248,7 +248,7 @@ fn costs(matrix: &Matrix) -> String {
         return String::new();
     }
     let mut html = "<section><h2>Set-ups and memory</h2><div class=\"wide\"><table><thead><tr><th></th>\
-                    <th>set-ups a second of CPU</th><th>KB a session</th><th>sessions</th><th>MB before the first</th>\
+                    <th>set-ups a second of CPU</th><th>KB a session</th><th>MB before the first</th>\
                     <th>handed over</th><th class=\"words\">dropped</th></tr></thead><tbody>"
         .to_owned();
     for engine in &matrix.engines {
@@ -262,12 +262,13 @@ fn costs(matrix: &Matrix) -> String {
                 )
             },
         );
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<tr><th>{}</th><td>{set_ups}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"words\">{}</td></tr>\n",
+            "<tr><th>{}</th><td>{set_ups}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"words\">{}</td></tr>",
             escape(&engine.engine.words()),
-            short(engine.memory_kb_per_session),
-            engine.sessions,
+            engine
+                .memory_kb_per_session
+                .map_or_else(|| "–".to_owned(), short),
             short(engine.memory_mb_empty),
             engine.handed_over,
             escape(&engine.dropped)
