@@ -18,6 +18,10 @@ use crate::floor::rig;
 /// Sessions of one measurement of set-ups.
 const SET_UPS: usize = 100;
 
+/// Sessions that come before those whose memory is read, more than have their handshakes at a time.
+const UNCOUNTED: usize = 500;
+const WEIGHED: usize = 1_000;
+
 /// The gateway, its sessions, and what they cost.
 #[derive(Debug)]
 pub(super) struct Arena {
@@ -28,6 +32,8 @@ pub(super) struct Arena {
     fields: Vec<Field>,
     /// Bytes of anonymous memory before the first session.
     pub(super) empty: u64,
+    /// Bytes of it a session.
+    pub(super) memory_each: Option<f64>,
     /// Set-ups per second of its CPU, a round each.
     pub(super) set_ups: Vec<f64>,
 }
@@ -49,7 +55,7 @@ impl Arena {
             pool: &format!("10.{}.0.0/16", 81 + index),
             tun: &tun,
             shards: engine.shards,
-            sessions: 2_000,
+            sessions: 3_000,
             network: None,
         };
         let told = gateway::Engine {
@@ -62,6 +68,7 @@ impl Arena {
         let mut arena = Self {
             engine,
             empty: sessions::memory(gateway.id())?,
+            memory_each: None,
             gateway,
             to,
             fields: Vec::new(),
@@ -102,18 +109,27 @@ impl Arena {
         Ok(())
     }
 
-    /// Bytes of anonymous memory now, and how many sessions are up.
-    pub(super) fn memory(&self) -> io::Result<(u64, usize)> {
-        let clients = self.fields.iter().map(|field| field.clients.len());
-        Ok((sessions::memory(self.gateway.id())?, clients.sum()))
-    }
-
-    /// Lets the gateway give back what handshakes took.
-    pub(super) fn rest(arenas: &mut [Self]) -> io::Result<()> {
-        for _ in 0..20 {
-            std::thread::sleep(Duration::from_millis(100));
-            arenas.iter_mut().try_for_each(Self::step)?;
+    /// Reads what each of 1,000 more sessions takes. What hundreds of handshakes at a time took is kept
+    /// by the allocator and serves the next, so the first of them are not counted.
+    pub(super) fn weigh(
+        &mut self,
+        workspace: &Workspace,
+        settings: &Arc<ClientSettings>,
+    ) -> io::Result<()> {
+        let shards = usize::from(self.engine.shards);
+        let mut up = Vec::new();
+        let mut memory = [0; 2];
+        for (count, bytes) in [UNCOUNTED, WEIGHED].into_iter().zip(&mut memory) {
+            up.push(connect_to_shards(
+                workspace, settings, self.to, count, shards,
+            )?);
+            self.gateway.skim();
+            // What handshakes leave is given back in a while.
+            std::thread::sleep(Duration::from_secs(2));
+            *bytes = sessions::memory(self.gateway.id())?;
         }
+        let [before, after] = memory;
+        self.memory_each = Some(after.saturating_sub(before) as f64 / WEIGHED as f64);
         Ok(())
     }
 

@@ -107,14 +107,12 @@ pub(super) fn run(
     let mut arenas = Vec::new();
     for (index, engine) in (0_u16..).zip(&engines) {
         eprintln!("matrix: {} with {counts:?} sessions", engine.words());
-        let arena = Arena::start(workspace, &settings, index, *engine, &counts)?;
+        let mut arena = Arena::start(workspace, &settings, index, *engine, &counts)?;
+        if options.wants_matrix(SET_UPS) {
+            arena.weigh(workspace, &settings)?;
+        }
         arenas.push(arena);
     }
-    Arena::rest(&mut arenas)?;
-    let memory: Vec<(u64, usize)> = arenas
-        .iter()
-        .map(Arena::memory)
-        .collect::<io::Result<_>>()?;
     let mut run = Run {
         options,
         slice: options.slice / 2,
@@ -145,8 +143,8 @@ pub(super) fn run(
         ..
     } = run;
     let mut costs = Vec::new();
-    for (arena, memory) in arenas.into_iter().zip(memory) {
-        costs.push(tell::engine_cost(arena, memory)?);
+    for arena in arenas {
+        costs.push(tell::engine_cost(arena)?);
     }
     report.matrix = Some(tell::matrix(slice, &groups, &probed, costs));
     Ok(())

@@ -91,12 +91,14 @@ impl fmt::Display for Matrix {
             let set_ups = engine.set_ups_per_core_s.as_ref();
             let set_ups =
                 set_ups.map_or_else(String::new, |figure| format!("{figure} set-ups/core-s, "));
+            let memory = engine.memory_kb_per_session;
+            let memory = memory.map_or_else(String::new, |each| {
+                format!("{} KB a session, ", short(each))
+            });
             writeln!(
                 f,
-                "{:44} {set_ups}{} KB a session at {}, {} MB before the first; handed over {}, dropped {}",
+                "{:44} {set_ups}{memory}{} MB before the first; handed over {}, dropped {}",
                 engine.name,
-                short(engine.memory_kb_per_session),
-                engine.sessions,
                 short(engine.memory_mb_empty),
                 engine.handed_over,
                 engine.dropped

@@ -90,10 +90,8 @@ pub struct EngineCost {
     pub engine: Engine,
     /// Sessions set up and cut per second of its CPU.
     pub set_ups_per_core_s: Option<Figure>,
-    /// Sessions that were up when its memory was read.
-    pub sessions: usize,
-    /// Anonymous resident bytes, 10³ each, a session; among few, mostly that of the first.
-    pub memory_kb_per_session: f64,
+    /// Anonymous resident bytes, 10³ each, of each of 1,000 idle sessions.
+    pub memory_kb_per_session: Option<f64>,
     /// Anonymous resident bytes before the first, 10⁶ each.
     pub memory_mb_empty: f64,
     /// Packets handed from shard to shard over the whole run.
@@ -216,21 +214,16 @@ fn latency(probed: &Probed) -> Latency {
     }
 }
 
-/// Ends the gateway; `memory` is what it had with so many sessions.
-pub(super) fn engine_cost(
-    mut arena: Arena,
-    (memory, sessions): (u64, usize),
-) -> io::Result<EngineCost> {
-    let engine = arena.engine;
-    let empty = arena.empty;
+/// Ends the gateway.
+pub(super) fn engine_cost(mut arena: Arena) -> io::Result<EngineCost> {
+    let (engine, empty, each) = (arena.engine, arena.empty, arena.memory_each);
     let set_ups = std::mem::take(&mut arena.set_ups);
     let last = arena.stop()?;
     Ok(EngineCost {
         name: format!("{}/{}", super::SET_UPS, engine.words()),
         engine,
         set_ups_per_core_s: (!set_ups.is_empty()).then(|| Figure::of(set_ups)),
-        sessions,
-        memory_kb_per_session: memory.saturating_sub(empty) as f64 / sessions.max(1) as f64 / 1e3,
+        memory_kb_per_session: each.map(|bytes| bytes / 1e3),
         memory_mb_empty: empty as f64 / 1e6,
         handed_over: last.handed_over,
         dropped: last.dropped,

@@ -32,10 +32,10 @@ pub(super) fn verdict(rows: &[Row]) -> String {
         (_, 0) => ("good", format!("All {all} bars met")),
         (_, count) => ("bad", format!("{count} of {all} bars missed")),
     };
-    let mut html = format!(
-        "<section class=\"verdict {class}\"><p class=\"word\">{word}</p>\
-         <p>{met} met, {stretch} with their stretch.</p>"
-    );
+    let mut html = format!("<section class=\"verdict {class}\"><p class=\"word\">{word}</p>");
+    if all > 0 {
+        let _ = write!(html, "<p>{met} met, {stretch} with their stretch.</p>");
+    }
     if !missed.is_empty() {
         html += "<ul>";
         for row in missed {
@@ -143,7 +143,7 @@ fn table(rows: &[&Row], axis: Option<&Axis>) -> String {
     if axis.is_some() {
         html += "<th>bar</th><th>stretch</th><th>verdict</th>";
     }
-    html += "<th class=\"words\">circumstances</th></tr></thead><tbody>";
+    html += "</tr></thead><tbody>";
     for row in rows {
         html += &line(row, axis);
     }
@@ -162,7 +162,12 @@ fn figure(figure: &Figure) -> String {
 }
 
 fn line(row: &Row, axis: Option<&Axis>) -> String {
-    let mut html = format!("<tr><th>{}</th>", escape(&row.name));
+    let class = if row.note.is_empty() {
+        ""
+    } else {
+        " class=\"said\""
+    };
+    let mut html = format!("<tr{class}><th>{}</th>", escape(&row.name));
     if let Some(axis) = axis {
         let plot = plot(row, axis).unwrap_or_default();
         let _ = write!(html, "<td class=\"plot\">{plot}</td>");
@@ -197,6 +202,14 @@ fn line(row: &Row, axis: Option<&Axis>) -> String {
             short(bar.stretch)
         );
     }
-    let _ = write!(html, "<td class=\"note\">{}</td></tr>\n", escape(&row.note));
+    html += "</tr>\n";
+    if !row.note.is_empty() {
+        let columns = if axis.is_some() { 8 } else { 4 };
+        let note = escape(&row.note);
+        let _ = writeln!(
+            html,
+            "<tr><td class=\"note\" colspan=\"{columns}\">{note}</td></tr>"
+        );
+    }
     html
 }

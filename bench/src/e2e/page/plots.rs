@@ -31,27 +31,28 @@ fn open(title: &str, legend: &str, (width, height): (f64, f64)) -> String {
     )
 }
 
-/// A line for each entry; `reference` is what values are seen against.
+/// A line for each entry; `reference` is what values are seen against. As wide as it will be shown, about,
+/// so that its words are as large as others.
 pub(super) fn strip(
     title: &str,
     legend: &str,
+    width: f64,
     reference: Option<f64>,
     entries: &[Entry],
 ) -> String {
-    const WIDTH: f64 = 480.0;
-    const LEFT: f64 = 118.0;
+    const LEFT: f64 = 112.0;
     const TOP: f64 = 22.0;
     const LINE: f64 = 15.0;
     if entries.is_empty() {
         return String::new();
     }
-    let axis = Axis::over(values(entries).chain(reference), (LEFT, WIDTH - 14.0));
+    let axis = Axis::over(values(entries).chain(reference), (LEFT, width - 14.0));
     let headings = entries
         .iter()
         .filter(|entry| entry.heading.is_some())
         .count();
     let height = TOP + LINE * (entries.len() + headings) as f64 + 4.0;
-    let mut svg = open(title, legend, (WIDTH, height));
+    let mut svg = open(title, legend, (width, height));
     for (x, name) in axis.ticks() {
         let _ = write!(
             svg,
@@ -76,8 +77,11 @@ pub(super) fn strip(
             svg,
             "<text class=\"line-name\" x=\"8\" y=\"{y:.1}\">{name}</text>"
         );
-        for (look, title, figure) in &entry.marks {
-            svg += &mark(figure, *look, title, &axis, Way::Across, y);
+        let count = entry.marks.len() as f64;
+        for (nth, (look, title, figure)) in entry.marks.iter().enumerate() {
+            // Beside each other as far as the line has room, for they often are at one place.
+            let shift = (nth as f64 + 0.5 - count / 2.0) * 3.0;
+            svg += &mark(figure, *look, title, &axis, Way::Across, y + shift);
         }
         y += LINE;
     }
@@ -111,8 +115,25 @@ pub(super) fn panel(title: &str, unit: &str, range: &[f64], entries: &[Entry]) -
             HEIGHT - 6.0,
             escape(&entry.name)
         );
-        let count = entry.marks.len().max(1) as f64;
-        for (nth, (look, title, figure)) in entry.marks.iter().enumerate() {
+        let (floors, marks): (Vec<_>, Vec<_>) = entry
+            .marks
+            .iter()
+            .partition(|(look, ..)| *look == Look::FLOOR);
+        for (look, title, figure) in floors {
+            // Under all that are built on it.
+            let line = [-0.42, 0.42].map(|side| centre + side * column);
+            let y = axis.place(figure.median);
+            if figure.median.is_finite() {
+                let _ = write!(
+                    svg,
+                    "<path class=\"floor\" d=\"M{:.1} {y:.1}H{:.1}\"/>",
+                    line[0], line[1]
+                );
+            }
+            svg += &mark(figure, *look, title, &axis, Way::Up, centre);
+        }
+        let count = marks.len().max(1) as f64;
+        for (nth, (look, title, figure)) in marks.into_iter().enumerate() {
             let x = centre + (nth as f64 + 0.5 - count / 2.0) * column * 0.82 / count;
             svg += &mark(figure, *look, title, &axis, Way::Up, x);
         }

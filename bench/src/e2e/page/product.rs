@@ -30,7 +30,7 @@ pub(super) fn section(matrix: &Matrix) -> String {
             html += &panels(matrix, direction, words);
         }
         html += "</section>\n<section><h2>What a choice costs</h2><p class=\"say\">CPU a packet of one cell to another's, of the \
-                 same round: right of the line it costs more.</p><div class=\"charts three\">";
+                 same round: right of the line it costs more. Each line is a size × a number of sessions.</p><div class=\"charts three\">";
         for (title, ratio) in RATIOS {
             html += &ratios(matrix, title, ratio);
         }
@@ -141,7 +141,7 @@ fn ratios(matrix: &Matrix, title: &str, ratio: Pick) -> String {
         .iter()
         .map(|&engine| (Look::of(engine), engine.words()))
         .collect();
-    strip(title, &legend(&names), Some(1.0), &entries)
+    strip(title, &legend(&names), 330.0, Some(1.0), &entries)
 }
 
 fn numbers(matrix: &Matrix, engines: &[Engine]) -> String {
@@ -207,9 +207,9 @@ fn latency(matrix: &Matrix) -> String {
         let plural = if dims.sessions == 1 { "" } else { "s" };
         let heading = format!("{}, {} session{plural}", dims.direction, dims.sessions);
         let engine = dims.engine.words();
-        let _ = write!(
+        let _ = writeln!(
             rows,
-            "<tr><th>{}</th><th>{}</th><td>{} <small>{}</small></td><td>{} <small>{}</small></td><td>{}</td></tr>\n",
+            "<tr><th>{}</th><th>{}</th><td>{} <small>{}</small></td><td>{} <small>{}</small></td><td>{}</td></tr>",
             escape(&heading),
             escape(&engine),
             short(latency.p50_us.median),
@@ -228,7 +228,13 @@ fn latency(matrix: &Matrix) -> String {
         });
         last = here;
     }
-    let plot = strip("Microseconds one way", &legend(&names), None, &entries);
+    let plot = strip(
+        "Microseconds one way",
+        &legend(&names),
+        480.0,
+        None,
+        &entries,
+    );
     format!(
         "<section><h2>Latency</h2><p class=\"say\">One way through both hops beside 2 Gbit/s of TCP, by a probe every 500 µs; \
          with the harness's own turn in it, so an upper bound. With 1,000 sessions that turn is longer than what it would \
@@ -242,7 +248,7 @@ fn costs(matrix: &Matrix) -> String {
         return String::new();
     }
     let mut html = "<section><h2>Set-ups and memory</h2><div class=\"wide\"><table><thead><tr><th></th>\
-                    <th>set-ups a second of CPU</th><th>KB a session</th><th>sessions</th><th>MB before the first</th>\
+                    <th>set-ups a second of CPU</th><th>KB a session</th><th>MB before the first</th>\
                     <th>handed over</th><th class=\"words\">dropped</th></tr></thead><tbody>"
         .to_owned();
     for engine in &matrix.engines {
@@ -256,12 +262,13 @@ fn costs(matrix: &Matrix) -> String {
                 )
             },
         );
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<tr><th>{}</th><td>{set_ups}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"words\">{}</td></tr>\n",
+            "<tr><th>{}</th><td>{set_ups}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"words\">{}</td></tr>",
             escape(&engine.engine.words()),
-            short(engine.memory_kb_per_session),
-            engine.sessions,
+            engine
+                .memory_kb_per_session
+                .map_or_else(|| "–".to_owned(), short),
             short(engine.memory_mb_empty),
             engine.handed_over,
             escape(&engine.dropped)
