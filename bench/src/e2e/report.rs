@@ -264,18 +264,8 @@ impl fmt::Display for Row {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine {
-            kernel,
-            processor,
-            load_average,
-            ..
-        } = &self.machine;
-        let load = load_average.first().copied().unwrap_or(f64::NAN);
-        writeln!(
-            f,
-            "Linux {kernel}, {processor}, load average {load:.2} at start, {} rounds; medians (least..most)",
-            self.options.reps
-        )?;
+        let reps = self.options.reps;
+        writeln!(f, "{}, {reps} rounds; medians (least..most)", self.machine)?;
         if !self.rows.is_empty() {
             writeln!(
                 f,

@@ -99,6 +99,10 @@ fn plot(row: &Row, axis: &Axis) -> Option<String> {
             HEIGHT / 2.0,
         );
     }
+    if figure.median > axis.last() {
+        // It is further out than can be shown.
+        svg += "<path class=\"limit\" d=\"M180 6l4 4l-4 4\"/>";
+    }
     svg += &mark(
         &figure,
         Look::PLAIN,
@@ -118,7 +122,7 @@ pub(super) fn tables(rows: &[Row]) -> String {
         let stands = with.iter().filter_map(|row| to_bar(judged(row), row.bar?));
         let values = stands.flat_map(|figure| [figure.least, figure.most]);
         // One noisy round does not push all others together.
-        let axis = Axis::over(values.map(|value| value.clamp(0.2, 5.0)), (6.0, 184.0));
+        let axis = Axis::over(values.map(|value| value.clamp(0.2, 5.0)), (6.0, 172.0));
         html += "<section class=\"judged\"><h2>Judged</h2><p class=\"say\">Median of the rounds (least..most). In the \
                  plot the solid line is the bar, the dashed one the stretch, the grey tick the floor; further left is \
                  better. Values of one round are divided by what was measured beside them in that round.</p>";
@@ -137,13 +141,10 @@ fn table(rows: &[&Row], axis: Option<&Axis>) -> String {
     let mut html =
         "<div class=\"wide\"><table><thead><tr><th class=\"words\">figure</th>".to_owned();
     if axis.is_some() {
-        html += "<th class=\"words\">against the bar</th>";
+        html += "<th class=\"words\">verdict</th><th class=\"words\">against the bar</th>\
+                 <th>bar</th><th>stretch</th>";
     }
-    html += "<th>gateway</th><th>beside</th><th>ratio</th>";
-    if axis.is_some() {
-        html += "<th>bar</th><th>stretch</th><th>verdict</th>";
-    }
-    html += "</tr></thead><tbody>";
+    html += "<th>ratio</th><th>gateway</th><th>beside</th></tr></thead><tbody>";
     for row in rows {
         html += &line(row, axis);
     }
@@ -168,9 +169,22 @@ fn line(row: &Row, axis: Option<&Axis>) -> String {
         " class=\"said\""
     };
     let mut html = format!("<tr{class}><th>{}</th>", escape(&row.name));
-    if let Some(axis) = axis {
-        let plot = plot(row, axis).unwrap_or_default();
-        let _ = write!(html, "<td class=\"plot\">{plot}</td>");
+    if let (Some(axis), Some(bar)) = (axis, row.bar) {
+        let (class, word) = match row.verdict {
+            Verdict::Stretch => ("good", "stretch"),
+            Verdict::Bar => ("good", "met"),
+            Verdict::Missed => ("bad", "missed"),
+            Verdict::Info => ("", ""),
+        };
+        let _ = write!(
+            html,
+            "<td class=\"words {class}\">{word}</td><td class=\"plot\">{}</td>\
+             <td>{sign} {}</td><td>{sign} {}</td>",
+            plot(row, axis).unwrap_or_default(),
+            short(bar.bar),
+            short(bar.stretch),
+            sign = sign(bar)
+        );
     }
     let beside = row.beside.as_ref().map(|beside| {
         format!(
@@ -179,30 +193,14 @@ fn line(row: &Row, axis: Option<&Axis>) -> String {
             escape(&beside.name)
         )
     });
-    let _ = write!(
+    let _ = writeln!(
         html,
-        "<td>{} <small>{}</small></td><td>{}</td><td>{}</td>",
+        "<td>{}</td><td>{} <small>{}</small></td><td>{}</td></tr>",
+        row.ratio.as_ref().map(figure).unwrap_or_default(),
         figure(&row.figure),
         escape(row.unit),
-        beside.unwrap_or_default(),
-        row.ratio.as_ref().map(figure).unwrap_or_default()
+        beside.unwrap_or_default()
     );
-    if let Some(bar) = row.bar {
-        let (class, word) = match row.verdict {
-            Verdict::Stretch => ("good", "stretch"),
-            Verdict::Bar => ("good", "met"),
-            Verdict::Missed => ("bad", "missed"),
-            Verdict::Info => ("", ""),
-        };
-        let sign = sign(bar);
-        let _ = write!(
-            html,
-            "<td>{sign} {}</td><td>{sign} {}</td><td class=\"{class}\">{word}</td>",
-            short(bar.bar),
-            short(bar.stretch)
-        );
-    }
-    html += "</tr>\n";
     if !row.note.is_empty() {
         let columns = if axis.is_some() { 8 } else { 4 };
         let note = escape(&row.note);

@@ -124,6 +124,11 @@ impl Axis {
         ticks.map(|&tick| (self.place(tick), plain(tick)))
     }
 
+    /// The greatest value that is not drawn at the end.
+    pub(super) fn last(&self) -> f64 {
+        self.ticks.last().copied().unwrap_or(f64::INFINITY)
+    }
+
     pub(super) fn place(&self, value: f64) -> f64 {
         let low = self.ticks.first().copied().unwrap_or(1.0);
         let high = self.ticks.last().copied().unwrap_or(10.0);

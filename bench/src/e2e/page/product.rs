@@ -72,7 +72,7 @@ fn panels(matrix: &Matrix, direction: &str, words: &str) -> String {
         });
         let entries: Vec<Entry> = lines.map(column).collect();
         let plural = if count == 1 { "" } else { "s" };
-        let title = format!("{words}, {count} session{plural}");
+        let title = format!("{direction}, {count} session{plural}");
         html += &panel(&title, "CPU ns/packet", &range, &entries);
     }
     html + "</div>"

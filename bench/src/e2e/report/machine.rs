@@ -1,5 +1,6 @@
 //! Where and when figures were measured: two reports can be compared as far as these agree.
 
+use std::fmt;
 use std::fs;
 use std::process::Command;
 
@@ -36,6 +37,18 @@ impl Machine {
     }
 }
 
+/// In one line, with the load of the last minute.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let load = self.load_average.first().copied().unwrap_or(f64::NAN);
+        let (kernel, processor) = (&self.kernel, &self.processor);
+        write!(
+            f,
+            "Linux {kernel}, {processor}, load average {load:.2} at start"
+        )
+    }
+}
+
 fn model(cpuinfo: &str) -> String {
     let mut lines = cpuinfo.lines();
     let name = lines.find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -56,17 +69,33 @@ pub(super) fn commit() -> String {
     process::run(&mut git).map_or_else(|_| String::new(), |text| text.trim().to_owned())
 }
 
-/// The arguments that this program was started with, as a shell takes them.
+/// The command that this program was started with, as a shell takes it; without passwords.
 pub(super) fn command() -> String {
-    let arguments = std::env::args().skip(1).map(|argument| {
-        if argument.is_empty() || argument.contains(|c: char| c.is_whitespace() || c == '\'') {
-            format!("'{}'", argument.replace('\'', "'\\''"))
-        } else {
-            argument
+    format!(
+        "cargo run --release -p bench --{}",
+        shown(std::env::args().skip(1))
+    )
+}
+
+fn shown(arguments: impl Iterator<Item = String>) -> String {
+    let mut text = String::new();
+    let mut is_secret = false;
+    for argument in arguments {
+        text.push(' ');
+        if std::mem::take(&mut is_secret) {
+            text.push('…');
+            continue;
         }
-    });
-    let arguments: Vec<String> = arguments.collect();
-    format!("cargo run --release -p bench -- {}", arguments.join(" "))
+        match argument.split_once('=') {
+            Some((flag, _)) if flag.ends_with("password") => text += &format!("{flag}=…"),
+            _ if argument.contains(|c: char| c.is_whitespace() || c == '\'') => {
+                text += &format!("'{}'", argument.replace('\'', "'\\''"));
+            }
+            _ => text += &argument,
+        }
+        is_secret = argument.starts_with("--") && argument.ends_with("password");
+    }
+    text
 }
 
 /// A time in seconds since 1970-01-01 as a date and time of day, UTC.
@@ -105,6 +134,15 @@ mod tests {
             "Fast"
         );
         assert_eq!(model(""), "");
+    }
+
+    #[test]
+    fn a_command_is_shown_without_its_passwords() {
+        let shown = |words: &[&str]| shown(words.iter().map(|&word| word.to_owned()));
+        assert_eq!(shown(&["e2e", "--only", "a b"]), " e2e --only 'a b'");
+        let secret = ["--sstp-password", "s3cret", "--reps", "3"];
+        assert_eq!(shown(&secret), " --sstp-password … --reps 3");
+        assert_eq!(shown(&["--sstp-password=s3cret"]), " --sstp-password=…");
     }
 
     #[test]
