@@ -1,5 +1,6 @@
 //! Measurements that are programs of their own: `cargo run --release -p bench -- floor`, `-- e2e`.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,6 +85,10 @@ enum Command {
         /// Also writes the result as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Builds the gateway of this commit and measures this tree's beside it, in turn, with as many
+        /// rounds as it takes to call a difference or --reps if those are more.
+        #[arg(long, value_name = "REV", conflicts_with = "list")]
+        baseline: Option<String>,
     },
 }
 
@@ -128,6 +133,7 @@ fn main() -> ExitCode {
             only,
             quick,
             json,
+            baseline,
             ..
         } => {
             let options = e2e::Options {
@@ -136,10 +142,11 @@ fn main() -> ExitCode {
                 only,
                 is_quick: quick,
             };
-            e2e::run(&options).and_then(|report| {
-                print!("{report}");
-                json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
-            })
+            match baseline {
+                Some(name) => e2e::baseline::run(&options, &name)
+                    .and_then(|comparison| tell(&comparison, comparison.to_json(), json)),
+                None => e2e::run(&options).and_then(|report| tell(&report, report.to_json(), json)),
+            }
         }
     };
     match run {
@@ -149,6 +156,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints what came of it, and writes it where it was asked for.
+fn tell(report: &impl fmt::Display, in_json: String, file: Option<PathBuf>) -> io::Result<()> {
+    print!("{report}");
+    file.map_or(Ok(()), |path| std::fs::write(path, in_json))
 }
 
 fn run_cost(only: Option<&str>, is_marked: bool) -> io::Result<()> {

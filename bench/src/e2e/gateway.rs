@@ -38,13 +38,21 @@ pub(super) struct Plan<'a> {
 impl Gateway {
     /// Writes its files and starts it; it serves when this returns.
     pub(super) fn start(workspace: &Workspace, plan: &Plan<'_>) -> io::Result<Self> {
-        let binary = binary("sstp-gw")?;
+        Self::start_binary(workspace, plan, &binary("sstp-gw")?)
+    }
+
+    /// The same of the gateway that `binary` is.
+    pub(super) fn start_binary(
+        workspace: &Workspace,
+        plan: &Plan<'_>,
+        binary: &Path,
+    ) -> io::Result<Self> {
         let directory = workspace.directory.join(plan.name);
         fs::create_dir_all(&directory)?;
-        let config = write_files(&directory, &binary, plan)?;
+        let config = write_files(&directory, binary, plan)?;
         let config = config.to_string_lossy().into_owned();
         let arguments = ["run", "--config", &config];
-        let mut process = workspace.start(plan.name, plan.network, None, &binary, &arguments)?;
+        let mut process = workspace.start(plan.name, plan.network, None, binary, &arguments)?;
         process.line("serving")?;
         let meter = process.meter();
         Ok(Self { process, meter })

@@ -34,9 +34,9 @@ pub(super) const NAMES: [&str; 15] = [
 ];
 
 /// Packets a second of all clients together: 2 Gbit/s.
-const RATE: f64 = 178_571.0;
+pub(super) const RATE: f64 = 178_571.0;
 
-const DIRECTIONS: [(Direction, &str); 2] =
+pub(super) const DIRECTIONS: [(Direction, &str); 2] =
     [(Direction::Downlink, "down"), (Direction::Uplink, "up")];
 
 const fn at_most(bar: f64, stretch: f64) -> Option<Bar> {
@@ -55,6 +55,28 @@ const fn segments(clients: usize) -> usize {
         11..=50 => 24,
         _ => 10,
     }
+}
+
+/// Segments in a row: a client sends so many, the TUN has them in one superpacket.
+pub(super) const fn group(direction: Direction, segments: usize) -> usize {
+    match direction {
+        Direction::Uplink => segments,
+        Direction::Downlink => 1,
+    }
+}
+
+/// What flows at [`RATE`] from or to all clients of `field` together.
+pub(super) fn paced(field: &Field, direction: Direction) -> Flow {
+    let count = segments(field.clients.len());
+    let flow = Flow::new(&field.clients, Kind::Tcp, direction, 1400, count);
+    flow.with_group(group(direction, count)).with_window(20_000)
+}
+
+/// Packets a second that are half of what the gateway could carry, of what it did carry when given
+/// as much as there is room for.
+pub(super) fn half_rate(full: &Sample) -> f64 {
+    let rate = full.packets_per_s() / full.busy().clamp(0.1, 1.0) / 2.0;
+    rate.min(full.packets_per_s() * 0.7)
 }
 
 /// The same rate from and to 1, 10 and 1,000 clients.
@@ -76,19 +98,7 @@ pub(super) fn clients(
     }
     for (direction, word) in DIRECTIONS {
         let mut columns: [Vec<Sample>; 3] = Default::default();
-        let flows: Vec<Flow> = fields
-            .iter()
-            .map(|field| {
-                let count = segments(field.clients.len());
-                let flow = Flow::new(&field.clients, Kind::Tcp, direction, 1400, count);
-                let group = if direction == Direction::Uplink {
-                    count
-                } else {
-                    1
-                };
-                flow.with_group(group).with_window(20_000)
-            })
-            .collect();
+        let flows: Vec<Flow> = fields.iter().map(|field| paced(field, direction)).collect();
         for _ in 0..options.reps {
             for ((field, flow), samples) in fields.iter_mut().zip(&flows).zip(&mut columns) {
                 let pace = Pace::Packets(RATE);
@@ -126,19 +136,12 @@ pub(super) fn latency(
     }
     for (direction, word) in DIRECTIONS {
         let flow = Flow::new(&field.clients, Kind::Tcp, direction, 1400, 48 * 8);
-        let group = if direction == Direction::Uplink {
-            48
-        } else {
-            1
-        };
-        let flow = flow.with_group(group);
+        let flow = flow.with_group(group(direction, 48));
         let (mut p50, mut p99, mut samples) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..options.reps {
             let full = field.run(&flow, inside, options.slice / 2, Pace::Full, false)?;
-            // Of what the gateway could do, not of what it was given.
-            let rate = full.packets_per_s() / full.busy().clamp(0.1, 1.0) / 2.0;
             probes(direction, field, inside).clear();
-            let pace = Pace::Packets(rate.min(full.packets_per_s() * 0.7));
+            let pace = Pace::Packets(half_rate(&full));
             samples.push(field.run(&flow, inside, options.slice, pace, true)?);
             let ages = probes(direction, field, inside);
             let micros = |age: Option<u64>| age.map_or(f64::NAN, |age| age as f64 / 1e3);
@@ -163,7 +166,7 @@ pub(super) fn latency(
     Ok(())
 }
 
-fn probes<'a>(
+pub(super) fn probes<'a>(
     direction: Direction,
     field: &'a mut Field,
     inside: &'a mut Inside,

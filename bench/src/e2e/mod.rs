@@ -12,6 +12,8 @@
 //!
 //! CPU is that of the whole gateway process, user and system, by its control group.
 
+pub mod baseline;
+
 mod cases;
 mod client;
 mod cpu;

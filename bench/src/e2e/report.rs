@@ -199,7 +199,7 @@ impl Report {
 }
 
 /// Three significant digits.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
@@ -207,7 +207,7 @@ fn short(value: f64) -> String {
     }
 }
 
-fn spread(spread: &Spread) -> String {
+pub(super) fn spread(spread: &Spread) -> String {
     format!("({}..{})", short(spread.min), short(spread.max))
 }
 

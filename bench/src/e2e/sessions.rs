@@ -168,7 +168,7 @@ pub(super) fn idle(
 }
 
 /// Lets every client answer echoes now and then.
-fn wait(field: &mut Field, time: Duration) -> io::Result<()> {
+pub(super) fn wait(field: &mut Field, time: Duration) -> io::Result<()> {
     let begun = clock::now();
     while clock::now().saturating_since(begun) < time {
         field.step()?;
@@ -178,7 +178,7 @@ fn wait(field: &mut Field, time: Duration) -> io::Result<()> {
 }
 
 /// Bytes of anonymous memory that are resident.
-fn memory(pid: u32) -> io::Result<u64> {
+pub(super) fn memory(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     of_status(&status).ok_or_else(|| io::Error::other("/proc/PID/status has no RssAnon"))
 }
