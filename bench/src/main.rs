@@ -89,6 +89,8 @@ enum Command {
         /// rounds as it takes to call a difference or --reps if those are more.
         #[arg(long, value_name = "REV", conflicts_with = "list")]
         baseline: Option<String>,
+        #[command(flatten)]
+        sstp: Box<e2e::SstpFlags>,
     },
 }
 
@@ -134,6 +136,7 @@ fn main() -> ExitCode {
             quick,
             json,
             baseline,
+            sstp,
             ..
         } => {
             let options = e2e::Options {
@@ -141,6 +144,7 @@ fn main() -> ExitCode {
                 slice: Duration::from_millis(if quick { slice.min(200) } else { slice }),
                 only,
                 is_quick: quick,
+                sstp: *sstp,
             };
             match baseline {
                 Some(name) => e2e::baseline::run(&options, &name)

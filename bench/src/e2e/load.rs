@@ -268,9 +268,14 @@ impl Field {
             std::thread::sleep(LEAVE);
             return Ok(());
         }
+        let before = sender.sent;
         while sender.outstanding() < sender.flow.burst
             && sender.send_group(clock::now(), &mut self.clients, inside)?
         {}
+        if sender.sent == before {
+            // What was given up still fills the client's socket: the gateway must run to take it.
+            std::thread::sleep(LEAVE);
+        }
         sender.progress_at = clock::now();
         Ok(())
     }

@@ -6,6 +6,7 @@ use datapath::sys::affinity;
 use datapath::time::Duration;
 
 use super::cases::{median, note};
+use super::client::Client;
 use super::gateway::{Gateway, Plan};
 use super::inside::Inside;
 use super::load::{Field, Flow, Pace, Sample};
@@ -57,28 +58,6 @@ const fn segments(clients: usize) -> usize {
     }
 }
 
-/// Segments in a row: a client sends so many, the TUN has them in one superpacket.
-pub(super) const fn group(direction: Direction, segments: usize) -> usize {
-    match direction {
-        Direction::Uplink => segments,
-        Direction::Downlink => 1,
-    }
-}
-
-/// What flows at [`RATE`] from or to all clients of `field` together.
-pub(super) fn paced(field: &Field, direction: Direction) -> Flow {
-    let count = segments(field.clients.len());
-    let flow = Flow::new(&field.clients, Kind::Tcp, direction, 1400, count);
-    flow.with_group(group(direction, count)).with_window(20_000)
-}
-
-/// Packets a second that are half of what the gateway could carry, of what it did carry when given
-/// as much as there is room for.
-pub(super) fn half_rate(full: &Sample) -> f64 {
-    let rate = full.packets_per_s() / full.busy().clamp(0.1, 1.0) / 2.0;
-    rate.min(full.packets_per_s() * 0.7)
-}
-
 /// The same rate from and to 1, 10 and 1,000 clients.
 pub(super) fn clients(
     options: &Options,
@@ -98,7 +77,10 @@ pub(super) fn clients(
     }
     for (direction, word) in DIRECTIONS {
         let mut columns: [Vec<Sample>; 3] = Default::default();
-        let flows: Vec<Flow> = fields.iter().map(|field| paced(field, direction)).collect();
+        let flows: Vec<Flow> = fields
+            .iter()
+            .map(|field| paced(&field.clients, direction))
+            .collect();
         for _ in 0..options.reps {
             for ((field, flow), samples) in fields.iter_mut().zip(&flows).zip(&mut columns) {
                 let pace = Pace::Packets(RATE);
@@ -124,6 +106,19 @@ pub(super) fn clients(
     Ok(())
 }
 
+/// A flow of TCP to or from each, for [`RATE`].
+pub(super) fn paced(clients: &[Client], direction: Direction) -> Flow {
+    let count = segments(clients.len());
+    let group = if direction == Direction::Uplink {
+        count
+    } else {
+        1
+    };
+    Flow::new(clients, Kind::Tcp, direction, 1400, count)
+        .with_group(group)
+        .with_window(20_000)
+}
+
 /// How long a packet takes at half of what the gateway carries.
 pub(super) fn latency(
     options: &Options,
@@ -136,12 +131,19 @@ pub(super) fn latency(
     }
     for (direction, word) in DIRECTIONS {
         let flow = Flow::new(&field.clients, Kind::Tcp, direction, 1400, 48 * 8);
-        let flow = flow.with_group(group(direction, 48));
+        let group = if direction == Direction::Uplink {
+            48
+        } else {
+            1
+        };
+        let flow = flow.with_group(group);
         let (mut p50, mut p99, mut samples) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..options.reps {
             let full = field.run(&flow, inside, options.slice / 2, Pace::Full, false)?;
+            // Of what the gateway could do, not of what it was given.
+            let rate = full.packets_per_s() / full.busy().clamp(0.1, 1.0) / 2.0;
             probes(direction, field, inside).clear();
-            let pace = Pace::Packets(half_rate(&full));
+            let pace = Pace::Packets(rate.min(full.packets_per_s() * 0.7));
             samples.push(field.run(&flow, inside, options.slice, pace, true)?);
             let ages = probes(direction, field, inside);
             let micros = |age: Option<u64>| age.map_or(f64::NAN, |age| age as f64 / 1e3);

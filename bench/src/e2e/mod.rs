@@ -22,7 +22,7 @@ mod generator;
 mod inside;
 mod load;
 mod many;
-mod peers;
+pub mod peers;
 mod pki;
 mod place;
 mod probe;
@@ -42,6 +42,7 @@ use datapath::time::Duration;
 
 use crate::floor::{Beside, rig};
 
+pub use peers::SstpFlags;
 pub use report::{Bar, Beside as ComparedWith, Report, Row, Sense, Verdict};
 
 use client::Client;
@@ -64,6 +65,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Less of everything.
     pub is_quick: bool,
+    /// Another SSTP server.
+    pub sstp: SstpFlags,
 }
 
 impl Options {

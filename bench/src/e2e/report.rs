@@ -6,6 +6,7 @@ use std::fs;
 use datapath::sys::clock;
 use serde::Serialize;
 
+use super::peers::Table;
 use crate::floor::Spread;
 
 /// Which way is good.
@@ -156,6 +157,8 @@ pub struct Report {
     pub reps: u32,
     /// One a figure.
     pub rows: Vec<Row>,
+    /// What other servers cost, if they were measured.
+    pub peers: Option<Table>,
     /// What was left out, and why.
     pub skipped: Vec<String>,
     /// How far different clocks of the same CPU time are apart.
@@ -182,6 +185,7 @@ impl Report {
                 .to_owned(),
             reps,
             rows: Vec::new(),
+            peers: None,
             skipped: Vec::new(),
             clocks: Vec::new(),
         }
@@ -261,6 +265,9 @@ impl fmt::Display for Report {
         )?;
         for row in &self.rows {
             writeln!(f, "{row}")?;
+        }
+        if let Some(peers) = &self.peers {
+            write!(f, "{peers}")?;
         }
         for line in &self.clocks {
             writeln!(f, "{line}")?;

@@ -18,7 +18,7 @@ use super::super::process::Workspace;
 use super::super::{Options, cases, client, connect, probe, sessions};
 use super::report::Row;
 use crate::floor::rig;
-use crate::floor::traffic::Kind;
+use crate::floor::traffic::{Direction, Kind};
 
 /// What the gateway of the baseline is called among the processes; the other is `this`.
 pub(super) const BASELINE: &str = "baseline";
@@ -73,8 +73,12 @@ impl Series {
         self.0.iter().any(|column| column.name == name)
     }
 
-    /// Notes what one round read of both; ignored where nobody asked.
+    /// Notes what one round read of both; ignored where nobody asked, and where one of them carried nothing.
     fn note(&mut self, name: &str, unit: &'static str, [this, baseline]: [f64; 2]) {
+        if !(this.is_finite() && baseline.is_finite() && this > 0.0 && baseline > 0.0) {
+            eprintln!("{name}: a round that read nothing is left out");
+            return;
+        }
         if let Some(column) = self.0.iter_mut().find(|column| column.name == name) {
             column.unit = unit;
             column.this.push(this);
@@ -283,7 +287,7 @@ impl Pair<'_> {
                         .and_then(|fields| fields.get_mut(index));
                     let field = field.and_then(Option::as_mut);
                     let field = field.ok_or_else(|| io::Error::other("there are no clients"))?;
-                    let flow = many::paced(field, direction);
+                    let flow = many::paced(&field.clients, direction);
                     let pace = Pace::Packets(many::RATE);
                     field.run(&flow, inside, slice / 4, pace, false)?;
                     field.run(&flow, inside, slice, pace, false)
@@ -306,13 +310,18 @@ impl Pair<'_> {
             let flow = |side: &Side| {
                 let clients = &side.one.clients;
                 let flow = Flow::new(clients, Kind::Tcp, direction, 1400, 48 * 8);
-                flow.with_group(many::group(direction, 48))
+                let group = if direction == Direction::Uplink {
+                    48
+                } else {
+                    1
+                };
+                flow.with_group(group)
             };
             let full = self.in_turn(|_, side, inside| {
                 side.one
                     .run(&flow(side), inside, slice / 4, Pace::Full, false)
             })?;
-            let rates = full.iter().flatten().map(many::half_rate);
+            let rates = full.iter().flatten().map(half_rate);
             let pace = Pace::Packets(rates.fold(f64::INFINITY, f64::min));
             let read = self.in_turn(|_, side, inside| {
                 many::probes(direction, &mut side.one, inside).clear();
@@ -356,6 +365,13 @@ impl Pair<'_> {
         series.note("set-ups", "CPU-µs", read.map(mean));
         Ok(())
     }
+}
+
+/// Packets a second that are half of what the gateway could carry, of what it did carry when given as
+/// much as there is room for.
+fn half_rate(full: &Sample) -> f64 {
+    let rate = full.packets_per_s() / full.busy().clamp(0.1, 1.0) / 2.0;
+    rate.min(full.packets_per_s() * 0.7)
 }
 
 /// Of several runs as if they were one.
