@@ -32,6 +32,8 @@ pub struct Row {
     pub name: String,
     /// Of both; less is better.
     pub unit: &'static str,
+    /// Those in which both carried something.
+    pub rounds: usize,
     /// Of this tree.
     pub this: Spread,
     /// Of the baseline.
@@ -58,6 +60,7 @@ impl Row {
         Self {
             name: name.to_owned(),
             unit,
+            rounds: ratios.len(),
             this: judge::spread(this),
             baseline: judge::spread(baseline),
             ratio: judge::spread(&ratios),
@@ -122,7 +125,7 @@ impl fmt::Display for Comparison {
         let host = &self.host;
         writeln!(
             f,
-            "Linux {}, {}, load average {} at start, {} rounds of A, B, B, A; medians (least..most)",
+            "Linux {}, {}, load average {} at start, {} rounds; medians (least..most)",
             host.kernel, host.processor, host.load, host.reps
         )?;
         writeln!(f, "A {}\nB {}", self.this, self.baseline)?;
@@ -213,5 +216,6 @@ mod tests {
         assert_eq!(json["comparisons"][0]["verdict"], "worse");
         assert_eq!(json["comparisons"][1]["interval"]["high"], 0.5);
         assert_eq!(json["reps"], 6);
+        assert_eq!(json["comparisons"][2]["rounds"], 6);
     }
 }

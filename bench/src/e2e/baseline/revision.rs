@@ -64,7 +64,8 @@ impl Revision {
 
     fn of(root: &Path, commit: &str, name: &str) -> io::Result<Self> {
         let said = git(root, &["log", "-1", "--format=%H%n%s", commit])?;
-        let (commit, subject) = said.trim().split_once('\n').unwrap_or((said.trim(), ""));
+        let said = said.trim();
+        let (commit, subject) = said.split_once('\n').unwrap_or((said, ""));
         Ok(Self {
             commit: commit.to_owned(),
             subject: subject.to_owned(),
@@ -111,7 +112,7 @@ impl Revision {
             "building the gateway of {}: minutes, the first time",
             self.short()
         );
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&tree);
         command.args(["build", "--release", "--locked", "-q", "-p", "gateway"]);
         let status = command.arg("--target-dir").arg(&target).status();
@@ -161,7 +162,13 @@ fn git(root: &Path, arguments: &[&str]) -> io::Result<String> {
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(name);
     }
-    process::run(command.arg("-C").arg(root).args(arguments))
+    let said = process::run(command.arg("-C").arg(root).args(arguments));
+    said.map_err(|error| {
+        let text = error.to_string();
+        let (_, why) = text.rsplit_once("\": ").unwrap_or(("", &text));
+        let action = arguments.first().unwrap_or(&"");
+        io::Error::other(format!("git {action}: {why}"))
+    })
 }
 
 #[cfg(test)]

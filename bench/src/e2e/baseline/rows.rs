@@ -17,11 +17,15 @@ use super::super::place::Place;
 use super::super::process::Workspace;
 use super::super::{Options, cases, client, connect, probe, sessions};
 use super::report::Row;
-use crate::floor::rig;
 use crate::floor::traffic::{Direction, Kind};
+use crate::floor::{Spread, rig};
 
 /// What the gateway of the baseline is called among the processes; the other is `this`.
 pub(super) const BASELINE: &str = "baseline";
+
+/// Times A B B A in a round for what is measured by the slice. Whatever else the machine does comes in spells:
+/// many short slices in turn, and the median of either side's, let few of them count.
+const TURNS: u32 = 4;
 
 /// Sessions whose memory is looked at, and the most that carry anything.
 const MANY: usize = 1_000;
@@ -200,13 +204,14 @@ fn start(
 }
 
 impl Pair<'_> {
-    /// Measures both, twice each.
+    /// Measures both, twice each and that `times` over.
     fn in_turn<T>(
         &mut self,
+        times: u32,
         mut measure: impl FnMut(usize, &mut Side, &mut Inside) -> io::Result<T>,
     ) -> io::Result<[Vec<T>; 2]> {
         let mut read = [Vec::new(), Vec::new()];
-        for turn in self.order {
+        for turn in (0..times).flat_map(|_| self.order) {
             if let (Some(side), Some(read)) = (self.sides.get_mut(turn), read.get_mut(turn)) {
                 read.push(measure(turn, side, &mut self.inside)?);
                 side.gateway.skim();
@@ -217,7 +222,8 @@ impl Pair<'_> {
 
     /// The cases that otherwise stand beside the floor.
     fn bursts(&mut self, place: Place, series: &mut Series) -> io::Result<()> {
-        let (slice, warm) = (self.options.slice, self.options.slice / 8);
+        let slice = self.options.slice / TURNS;
+        let warm = slice / 8;
         let cases = [0, 1].map(|turn| {
             let side = self.sides.get(turn);
             side.map_or_else(Vec::new, |side| cases::all(&side.one))
@@ -227,7 +233,7 @@ impl Pair<'_> {
                 continue;
             }
             place.before_the_gateway()?;
-            let read = self.in_turn(|turn, side, inside| {
+            let read = self.in_turn(TURNS, |turn, side, inside| {
                 let case = cases.get(turn);
                 let case = case.and_then(|cases| cases.iter().find(|case| case.name == name));
                 let case = case.ok_or_else(|| io::Error::other("there is no such case"))?;
@@ -240,8 +246,9 @@ impl Pair<'_> {
             let Some(((unit, value), _)) = read[0].first() else {
                 continue;
             };
-            let cost = |read: &[(_, Sample)]| value(&sum(read.iter().map(|(_, sample)| *sample)));
-            series.note(name, unit, [cost(&read[0]), cost(&read[1])]);
+            let cost =
+                |read: &Vec<(_, Sample)>| median(read.iter().map(|(_, sample)| value(sample)));
+            series.note(name, unit, read.each_ref().map(cost));
         }
         Ok(())
     }
@@ -274,14 +281,16 @@ impl Pair<'_> {
                 side.gateway.skim();
             }
         }
-        series.note("idle/memory", "KB", memory);
-        let slice = self.options.slice;
+        if wants_memory {
+            series.note("idle/memory", "KB", memory);
+        }
+        let slice = self.options.slice / TURNS;
         for (count, index) in counts {
             for ((direction, _), name) in DIRECTIONS.into_iter().zip(names(count)) {
                 if !series.wants(&name) {
                     continue;
                 }
-                let read = self.in_turn(|turn, _, inside| {
+                let read = self.in_turn(TURNS, |turn, _, inside| {
                     let field = fields
                         .get_mut(turn)
                         .and_then(|fields| fields.get_mut(index));
@@ -292,7 +301,8 @@ impl Pair<'_> {
                     field.run(&flow, inside, slice / 4, pace, false)?;
                     field.run(&flow, inside, slice, pace, false)
                 })?;
-                series.note(&name, "ms/GB", read.map(|read| sum(read).cpu_ms_per_gb()));
+                let cost = |read: Vec<Sample>| median(read.iter().map(Sample::cpu_ms_per_gb));
+                series.note(&name, "ms/GB", read.map(cost));
             }
         }
         Ok(())
@@ -317,13 +327,13 @@ impl Pair<'_> {
                 };
                 flow.with_group(group)
             };
-            let full = self.in_turn(|_, side, inside| {
+            let full = self.in_turn(1, |_, side, inside| {
                 side.one
                     .run(&flow(side), inside, slice / 4, Pace::Full, false)
             })?;
             let rates = full.iter().flatten().map(half_rate);
             let pace = Pace::Packets(rates.fold(f64::INFINITY, f64::min));
-            let read = self.in_turn(|_, side, inside| {
+            let read = self.in_turn(1, |_, side, inside| {
                 many::probes(direction, &mut side.one, inside).clear();
                 let flow = flow(side);
                 side.one.run(&flow, inside, slice, pace, true)?;
@@ -353,7 +363,7 @@ impl Pair<'_> {
             return Ok(());
         }
         let settings = Arc::clone(&self.settings);
-        let read = self.in_turn(|_, side, _| {
+        let read = self.in_turn(1, |_, side, _| {
             let before = side.gateway.meter.read()?;
             drop(connect(&settings, side.to, COUNT)?);
             // Their ends are part of the cost, and take a moment.
@@ -361,8 +371,8 @@ impl Pair<'_> {
             let cpu = side.gateway.meter.read()?.saturating_sub(before);
             Ok(cpu.as_secs_f64() * 1e6 / COUNT as f64)
         })?;
-        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-        series.note("set-ups", "CPU-µs", read.map(mean));
+        let cost = |values: Vec<f64>| median(values.into_iter());
+        series.note("set-ups", "CPU-µs", read.map(cost));
         Ok(())
     }
 }
@@ -374,16 +384,8 @@ fn half_rate(full: &Sample) -> f64 {
     rate.min(full.packets_per_s() * 0.7)
 }
 
-/// Of several runs as if they were one.
-fn sum(samples: impl IntoIterator<Item = Sample>) -> Sample {
-    let add = |sum: Sample, sample: Sample| Sample {
-        cpu: sum.cpu + sample.cpu,
-        wall: sum.wall + sample.wall,
-        bytes: sum.bytes + sample.bytes,
-        packets: sum.packets + sample.packets,
-        lost: sum.lost + sample.lost,
-    };
-    samples.into_iter().fold(Sample::default(), add)
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    Spread::of(values).median
 }
 
 #[cfg(test)]
@@ -418,16 +420,13 @@ mod tests {
     }
 
     #[test]
-    fn runs_add_up() {
-        let sample = Sample {
-            cpu: Duration::from_millis(1),
-            wall: Duration::from_millis(2),
-            bytes: 10_000_000,
-            packets: 4,
-            lost: 1,
-        };
-        let both = sum([sample, sample]);
-        assert_eq!((both.packets, both.lost), (8, 2));
-        assert!((both.cpu_ms_per_gb() - sample.cpu_ms_per_gb()).abs() < 1e-9);
+    fn a_round_that_carried_nothing_is_left_out() {
+        let mut series = Series::new(&["bulk/down"]);
+        series.note("bulk/down", "ms/GB", [300.0, 200.0]);
+        for nothing in [f64::NAN, f64::INFINITY, 0.0] {
+            series.note("bulk/down", "ms/GB", [nothing, 200.0]);
+            series.note("bulk/down", "ms/GB", [300.0, nothing]);
+        }
+        assert_eq!(series.rows(0.05)[0].rounds, 1);
     }
 }

@@ -99,7 +99,7 @@ impl Table {
             }
         };
         let lines: Vec<Line> = tunnels.iter().filter(measured).map(line).collect();
-        (lines.len() > 1).then(|| Self {
+        (lines.len() > 1).then_some(Self {
             rounds: ours.up.len(),
             lines,
         })
@@ -110,13 +110,13 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "CPU-s/GB of the server, relative to sstp-gw: medians (least..most) of the ratios of {} rounds, all in turn; \
-             then the client's CPU beside loadgen's with sstp-gw, and the rate",
+            "CPU-s/GB of the server, relative to sstp-gw: medians (least..most) of the ratios of {} rounds, all in turn, over \
+             the same three hosts;\nthen the client's CPU beside loadgen's with sstp-gw, and the rate; up / down",
             self.rounds
         )?;
         writeln!(
             f,
-            "{:13} {:36} {:36} {:>12} {:>15}  what it is",
+            "{:13} {:40} {:40} {:>12} {:>13}  what it is",
             "", "server, up", "server, down", "client", "Gbit/s"
         )?;
         for line in &self.lines {
@@ -124,7 +124,7 @@ impl fmt::Display for Table {
             let both = |up: f64, down: f64| format!("{} / {}", short(up), short(down));
             writeln!(
                 f,
-                "{:13} {:36} {:36} {:>12} {:>15}  {}",
+                "{:13} {:40} {:40} {:>12} {:>13}  {}",
                 line.name,
                 line.up.cell(is_measure),
                 line.down.cell(is_measure),
