@@ -1,5 +1,6 @@
 //! Measurements that are programs of their own: `cargo run --release -p bench -- floor`, `-- e2e`.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,6 +91,12 @@ enum Command {
         /// Also writes the result as a page for a browser.
         #[arg(long, value_name = "FILE", conflicts_with = "list")]
         html: Option<PathBuf>,
+        /// Builds the gateway of this commit and measures this tree's beside it, in turn, with as many
+        /// rounds as it takes to call a difference or --reps if those are more.
+        #[arg(long, value_name = "REV", conflicts_with = "list")]
+        baseline: Option<String>,
+        #[command(flatten)]
+        sstp: Box<e2e::SstpFlags>,
     },
 }
 
@@ -138,6 +145,8 @@ fn main() -> ExitCode {
             quick,
             json,
             html,
+            baseline,
+            sstp,
             ..
         } => {
             let options = e2e::Options {
@@ -145,12 +154,16 @@ fn main() -> ExitCode {
                 slice: Duration::from_millis(if quick { slice.min(200) } else { slice }),
                 only,
                 is_quick: quick,
+                sstp: *sstp,
             };
-            e2e::run(&options).and_then(|report| {
-                print!("{report}");
-                html.map_or(Ok(()), |path| std::fs::write(path, report.to_html()))?;
-                json.map_or(Ok(()), |path| std::fs::write(path, report.to_json()))
-            })
+            match baseline {
+                Some(name) => e2e::baseline::run(&options, &name)
+                    .and_then(|comparison| tell(&comparison, comparison.to_json(), json)),
+                None => e2e::run(&options).and_then(|report| {
+                    html.map_or(Ok(()), |path| std::fs::write(path, report.to_html()))?;
+                    tell(&report, report.to_json(), json)
+                }),
+            }
         }
     };
     match run {
@@ -160,6 +173,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints what came of it, and writes it where it was asked for.
+fn tell(report: &impl fmt::Display, in_json: String, file: Option<PathBuf>) -> io::Result<()> {
+    print!("{report}");
+    file.map_or(Ok(()), |path| std::fs::write(path, in_json))
 }
 
 fn run_cost(only: Option<&str>, is_marked: bool) -> io::Result<()> {

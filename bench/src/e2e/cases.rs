@@ -14,13 +14,13 @@ use crate::floor::{Beside, Reading};
 
 /// By what a figure is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Per {
+pub(super) enum Per {
     Gigabyte,
     Packet,
 }
 
 impl Per {
-    fn of_gateway(self) -> (&'static str, fn(&Sample) -> f64) {
+    pub(super) fn of_gateway(self) -> (&'static str, fn(&Sample) -> f64) {
         match self {
             Self::Gigabyte => ("ms/GB", Sample::cpu_ms_per_gb),
             Self::Packet => ("ns/packet", Sample::cpu_ns_per_packet),
@@ -33,9 +33,9 @@ impl Per {
 pub(super) struct Case {
     pub(super) name: &'static str,
     floor: &'static str,
-    per: Per,
+    pub(super) per: Per,
     bar: Bar,
-    flow: Flow,
+    pub(super) flow: Flow,
     samples: Vec<Sample>,
     /// Of the same packets as they come, without bursts.
     streamed: Vec<Sample>,

@@ -47,7 +47,7 @@ pub(super) struct Engine {
 impl Gateway {
     /// Writes its files and starts it; it serves when this returns.
     pub(super) fn start(workspace: &Workspace, plan: &Plan<'_>) -> io::Result<Self> {
-        Self::start_with(workspace, plan, Engine::default())
+        Self::start_binary(workspace, plan, &binary("sstp-gw")?)
     }
 
     /// As [`Gateway::start`], on a certain engine.
@@ -56,13 +56,30 @@ impl Gateway {
         plan: &Plan<'_>,
         engine: Engine,
     ) -> io::Result<Self> {
-        let binary = binary("sstp-gw")?;
+        Self::start_as(workspace, plan, engine, &binary("sstp-gw")?)
+    }
+
+    /// As [`Gateway::start`], of the gateway that `binary` is.
+    pub(super) fn start_binary(
+        workspace: &Workspace,
+        plan: &Plan<'_>,
+        binary: &Path,
+    ) -> io::Result<Self> {
+        Self::start_as(workspace, plan, Engine::default(), binary)
+    }
+
+    fn start_as(
+        workspace: &Workspace,
+        plan: &Plan<'_>,
+        engine: Engine,
+        binary: &Path,
+    ) -> io::Result<Self> {
         let directory = workspace.directory.join(plan.name);
         fs::create_dir_all(&directory)?;
-        let config = write_files(&directory, &binary, plan, engine)?;
+        let config = write_files(&directory, binary, plan, engine)?;
         let config = config.to_string_lossy().into_owned();
         let arguments = ["run", "--config", &config];
-        let mut process = workspace.start(plan.name, plan.network, None, &binary, &arguments)?;
+        let mut process = workspace.start(plan.name, plan.network, None, binary, &arguments)?;
         process.line("serving")?;
         let meter = process.meter();
         Ok(Self { process, meter })

@@ -36,7 +36,7 @@ pub(super) const NAMES: [&str; 15] = [
 /// Packets a second of all clients together: 2 Gbit/s.
 pub(super) const RATE: f64 = 178_571.0;
 
-const DIRECTIONS: [(Direction, &str); 2] =
+pub(super) const DIRECTIONS: [(Direction, &str); 2] =
     [(Direction::Downlink, "down"), (Direction::Uplink, "up")];
 
 const fn at_most(bar: f64, stretch: f64) -> Option<Bar> {
@@ -182,7 +182,7 @@ pub(super) fn probed(
     Ok((sample, shares))
 }
 
-fn probes<'a>(
+pub(super) fn probes<'a>(
     direction: Direction,
     field: &'a mut Field,
     inside: &'a mut Inside,

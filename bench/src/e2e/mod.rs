@@ -12,6 +12,8 @@
 //!
 //! CPU is that of the whole gateway process, user and system, by its control group.
 
+pub mod baseline;
+
 mod cases;
 mod client;
 mod cpu;
@@ -22,7 +24,7 @@ mod load;
 mod many;
 mod matrix;
 mod page;
-mod peers;
+pub mod peers;
 mod pki;
 mod place;
 mod probe;
@@ -43,6 +45,7 @@ use datapath::time::Duration;
 use crate::floor::{Beside, rig};
 
 pub use matrix::{Cell, Dims, Engine, EngineCost, Latency, Matrix, Ratios};
+pub use peers::SstpFlags;
 pub use report::{Bar, Beside as ComparedWith, Figure, Machine, Report, Row, Sense, Told, Verdict};
 
 use client::Client;
@@ -66,6 +69,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Less of everything.
     pub is_quick: bool,
+    /// Another SSTP server.
+    pub sstp: SstpFlags,
 }
 
 impl Options {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Options;
 use super::matrix::Matrix;
 use super::page;
+use super::peers::Table;
 
 mod figure;
 mod machine;
@@ -167,6 +168,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Every size, number of sessions, number of shards and driver, if that was wanted.
     pub matrix: Option<Matrix>,
+    /// What other servers cost, if they were measured.
+    pub peers: Option<Table>,
     /// What was left out, and why.
     pub skipped: Vec<String>,
     /// How far different clocks of the same CPU time are apart, and what the gateway said at its end.
@@ -204,6 +207,7 @@ impl Report {
             },
             rows: Vec::new(),
             matrix: None,
+            peers: None,
             skipped: Vec::new(),
             clocks: Vec::new(),
         }
@@ -275,6 +279,9 @@ impl fmt::Display for Report {
             for row in &self.rows {
                 writeln!(f, "{row}")?;
             }
+        }
+        if let Some(peers) = &self.peers {
+            write!(f, "{peers}")?;
         }
         for line in &self.clocks {
             writeln!(f, "{line}")?;

@@ -179,7 +179,7 @@ pub(super) fn idle(
 }
 
 /// Lets every client answer echoes now and then.
-fn wait(field: &mut Field, time: Duration) -> io::Result<()> {
+pub(super) fn wait(field: &mut Field, time: Duration) -> io::Result<()> {
     let begun = clock::now();
     while clock::now().saturating_since(begun) < time {
         field.step()?;

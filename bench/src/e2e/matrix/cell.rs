@@ -261,6 +261,7 @@ mod tests {
             slice: datapath::time::Duration::from_millis(1),
             only: only.iter().map(|&part| part.to_owned()).collect(),
             is_quick,
+            ..Options::default()
         }
     }
 

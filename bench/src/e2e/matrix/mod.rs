@@ -48,9 +48,7 @@ const LATENCY: &str = "matrix/latency";
 pub(super) fn list() -> String {
     let all = Options {
         reps: 1,
-        slice: Duration::ZERO,
-        only: Vec::new(),
-        is_quick: false,
+        ..Options::default()
     };
     let groups = cell::groups(&all, &cell::engines(2, false));
     let cells = groups.iter().flat_map(|group| &group.cells);

@@ -6,6 +6,7 @@
 
 mod judged;
 mod marks;
+mod others;
 mod plots;
 mod product;
 
@@ -55,6 +56,11 @@ pub(super) fn page(report: &Report) -> String {
     );
     html += &judged::verdict(&report.rows);
     html += &judged::tables(&report.rows);
+    html += &report
+        .peers
+        .as_ref()
+        .map(others::section)
+        .unwrap_or_default();
     html += &report
         .matrix
         .as_ref()
@@ -167,6 +173,11 @@ mod tests {
                 row.name
             );
         }
+        for line in &report.peers.unwrap().lines {
+            assert!(page.contains(&format!("<th>{}</th>", line.name)));
+        }
+        assert!(page.contains("<td>12.0 (10.8..14.4)</td>"));
+        assert!(page.contains("not to be read"), "of a server elsewhere");
         let matrix = report.matrix.unwrap();
         for cell in &matrix.cells {
             let spread = cell.cpu_ns_per_packet.spread();

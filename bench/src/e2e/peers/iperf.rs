@@ -7,10 +7,12 @@ use datapath::time::Duration;
 use serde_json::Value;
 
 use super::super::process::{Process, Workspace};
-use super::super::topology::{INSIDE, Topology};
-use super::{Direction, Tunnel};
+use super::super::topology::Topology;
+use super::Direction;
+use super::tunnel::Tunnel;
 
-const PORT: &str = "5201";
+/// Its own, if nobody says another.
+pub(super) const PORT: u16 = 5201;
 
 /// IPv4 and TCP with timestamps.
 const HEADERS_LEN: f64 = 52.0;
@@ -18,7 +20,9 @@ const HEADERS_LEN: f64 = 52.0;
 /// One run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Transfer {
-    pub(super) cpu: Duration,
+    /// Of the server, if it can be read.
+    pub(super) cpu: Option<Duration>,
+    pub(super) client_cpu: Duration,
     pub(super) report: Received,
 }
 
@@ -56,8 +60,17 @@ impl Received {
 }
 
 impl Transfer {
-    pub(super) fn cpu_ms_per_gb(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e12 / self.report.bytes()
+    /// Of the server, if it can be read.
+    pub(super) fn cpu_ms_per_gb(&self) -> Option<f64> {
+        self.cpu.map(|cpu| self.ms_per_gb(cpu))
+    }
+
+    pub(super) fn client_cpu_ms_per_gb(&self) -> f64 {
+        self.ms_per_gb(self.client_cpu)
+    }
+
+    fn ms_per_gb(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e12 / self.report.bytes()
     }
 
     pub(super) fn gbit_per_s(&self) -> f64 {
@@ -67,7 +80,8 @@ impl Transfer {
 
 /// Starts the server on the last processor.
 pub(super) fn serve(workspace: &Workspace, topology: &Topology) -> io::Result<Process> {
-    let arguments = ["-s", "-p", PORT, "--forceflush"];
+    let port = PORT.to_string();
+    let arguments = ["-s", "-p", &port, "--forceflush"];
     let host = Some(topology.inside.id());
     let cpu = workspace.cpus.last().copied();
     let mut server =
@@ -84,20 +98,29 @@ pub(super) fn transfer(
     direction: Direction,
     seconds: u32,
 ) -> io::Result<Transfer> {
-    let (to, seconds) = (INSIDE.to_string(), seconds.to_string());
-    let mut arguments = vec!["-c", &to, "-p", PORT, "-t", &seconds, "--json"];
+    let (to, port) = (
+        tunnel.inside.ip().to_string(),
+        tunnel.inside.port().to_string(),
+    );
+    let seconds = seconds.to_string();
+    let mut arguments = vec!["-c", &to, "-p", &port, "-t", &seconds, "--json"];
     if direction == Direction::Down {
         arguments.push("-R");
     }
-    let host = Some(topology.client.id());
+    let host = tunnel.is_on_topology.then(|| topology.client.id());
     let cpu = workspace.cpus.last().copied();
-    let before = tunnel.meter.read()?;
-    let mut client = workspace.start("iperf3", host, cpu, Path::new("iperf3"), &arguments)?;
-    let said = client.end_all()?;
-    let cpu = tunnel.meter.read()?.saturating_sub(before);
+    let (server_before, client_before) = tunnel.cpus.read()?;
+    let mut iperf = workspace.start("iperf3", host, cpu, Path::new("iperf3"), &arguments)?;
+    let said = iperf.end_all()?;
+    let (server, client) = tunnel.cpus.read()?;
+    let spent = |before: Duration| server.map(|after| after.saturating_sub(before));
     let report = Received::parse(&said)
         .map_err(|why| io::Error::other(format!("{}: {why}", tunnel.name)))?;
-    Ok(Transfer { cpu, report })
+    Ok(Transfer {
+        cpu: server_before.and_then(spent),
+        client_cpu: client.saturating_sub(client_before),
+        report,
+    })
 }
 
 #[cfg(test)]
@@ -110,12 +133,19 @@ mod tests {
             "end": {"sum_sent": {"bytes": 9}, "sum_received": {"bytes": 1348000000, "seconds": 2.0}}}"#;
         let report = Received::parse(json).unwrap();
         let transfer = Transfer {
-            cpu: Duration::from_millis(700),
+            cpu: Some(Duration::from_millis(700)),
+            client_cpu: Duration::from_millis(1400),
             report,
         };
         // A million packets of 1,400 bytes.
         assert!((transfer.report.bytes() - 1.4e9).abs() < 1.0);
-        assert!((transfer.cpu_ms_per_gb() - 500.0).abs() < 1e-6);
+        assert!((transfer.cpu_ms_per_gb().unwrap() - 500.0).abs() < 1e-6);
+        assert!((transfer.client_cpu_ms_per_gb() - 1000.0).abs() < 1e-6);
+        let unknown = Transfer {
+            cpu: None,
+            ..transfer
+        };
+        assert_eq!(unknown.cpu_ms_per_gb(), None);
         assert!((transfer.gbit_per_s() - 5.6).abs() < 1e-6);
     }
 

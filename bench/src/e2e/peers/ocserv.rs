@@ -8,8 +8,11 @@ use std::path::Path;
 use super::super::gateway::{PASSWORD, USER};
 use super::super::process::{self, Workspace};
 use super::super::topology::{GATEWAY, INSIDE_NETWORK, Topology};
-use super::{MTU, Tunnel, wait_until_it_carries};
+use super::MTU;
+use super::tunnel::{Cpus, Tunnel, wait_until_it_carries};
 use crate::e2e::pki::Pki;
+
+const WHAT: &str = "AnyConnect over TLS over TCP, AES-128-GCM, no DTLS; openconnect";
 
 pub(super) fn start(workspace: &Workspace, topology: &Topology) -> io::Result<Option<Tunnel>> {
     let programs = ["ocserv", "ocpasswd", "openconnect"].map(process::find);
@@ -44,7 +47,6 @@ pub(super) fn start(workspace: &Workspace, topology: &Topology) -> io::Result<Op
         &arguments,
     )?;
     server.line("listening")?;
-    let meter = server.meter();
     let line = format!(
         "echo {PASSWORD} | exec {} --user={USER} --passwd-on-stdin --no-dtls --non-inter \
          --cafile={path}/ca.pem --interface=ocserv0 --script={path}/script --mtu={LINK_MTU} \
@@ -60,16 +62,10 @@ pub(super) fn start(workspace: &Workspace, topology: &Topology) -> io::Result<Op
         Path::new("sh"),
         &arguments,
     )?;
+    let cpus = Cpus::of(&server, &client);
     let mut running = vec![server, client];
-    wait_until_it_carries(topology, "ocserv", &mut running)?;
-    Ok(Some(Tunnel {
-        name: "ocserv",
-        meter,
-        _running: running,
-        gateway: None,
-        up: Vec::new(),
-        down: Vec::new(),
-    }))
+    wait_until_it_carries(topology, "ocserv0", &mut running)?;
+    Ok(Some(Tunnel::new("ocserv", WHAT, "ocserv0", cpus, running)))
 }
 
 /// It takes 28 bytes off for a header of UDP that there is not; its device then has the MTU of the others.

@@ -5,8 +5,11 @@ use std::io;
 
 use super::super::process::{self, Workspace};
 use super::super::topology::{GATEWAY, Topology};
-use super::{MTU, Tunnel, wait_until_it_carries};
+use super::MTU;
+use super::tunnel::{Cpus, Tunnel, wait_until_it_carries};
 use crate::e2e::pki::Pki;
+
+const WHAT: &str = "OpenVPN over TCP, AES-128-GCM, data channel in user space; openvpn";
 
 /// What both ends are told.
 fn common() -> String {
@@ -50,7 +53,6 @@ pub(super) fn start(workspace: &Workspace, topology: &Topology) -> io::Result<Op
         &arguments("server.conf"),
     )?;
     server.line("Initialization Sequence Completed")?;
-    let meter = server.meter();
     let client = workspace.start(
         "openvpn-client",
         Some(topology.client.id()),
@@ -58,14 +60,10 @@ pub(super) fn start(workspace: &Workspace, topology: &Topology) -> io::Result<Op
         &program,
         &arguments("client.conf"),
     )?;
+    let cpus = Cpus::of(&server, &client);
     let mut running = vec![server, client];
-    wait_until_it_carries(topology, "openvpn", &mut running)?;
-    Ok(Some(Tunnel {
-        name: "openvpn",
-        meter,
-        _running: running,
-        gateway: None,
-        up: Vec::new(),
-        down: Vec::new(),
-    }))
+    wait_until_it_carries(topology, "openvpn0", &mut running)?;
+    Ok(Some(Tunnel::new(
+        "openvpn", WHAT, "openvpn0", cpus, running,
+    )))
 }

@@ -5,7 +5,10 @@ use std::io;
 use super::super::gateway::{self, Gateway};
 use super::super::process::Workspace;
 use super::super::topology::{INSIDE_NETWORK, Topology};
-use super::{MTU, Tunnel, wait_until_it_carries};
+use super::MTU;
+use super::tunnel::{Cpus, Server, Tunnel, wait_until_it_carries};
+
+const WHAT: &str = "SSTP over TLS 1.3 over TCP, AES-128-GCM, one shard; loadgen connect --tun";
 
 pub(super) fn start(workspace: &Workspace, topology: &Topology) -> io::Result<Tunnel> {
     let plan = gateway::Plan {
@@ -18,7 +21,6 @@ pub(super) fn start(workspace: &Workspace, topology: &Topology) -> io::Result<Tu
         network: Some(topology.gateway.id()),
     };
     let gateway = Gateway::start(workspace, &plan)?;
-    let meter = gateway.meter.clone();
     let mtu = MTU.to_string();
     let arguments = [
         "connect",
@@ -42,14 +44,12 @@ pub(super) fn start(workspace: &Workspace, topology: &Topology) -> io::Result<Tu
     let cpu = workspace.cpus.last().copied();
     let loadgen = gateway::binary("loadgen")?;
     let client = workspace.start("loadgen", host, cpu, &loadgen, &arguments)?;
+    let cpus = Cpus {
+        server: Server::Process(gateway.meter.clone()),
+        client: client.meter(),
+    };
     let mut running = vec![client];
-    wait_until_it_carries(topology, "sstp", &mut running)?;
-    Ok(Tunnel {
-        name: "sstp",
-        meter,
-        _running: running,
-        gateway: Some(gateway),
-        up: Vec::new(),
-        down: Vec::new(),
-    })
+    wait_until_it_carries(topology, "sstp0", &mut running)?;
+    let tunnel = Tunnel::new("sstp-gw", WHAT, "sstp0", cpus, running);
+    Ok(tunnel.with_gateway(gateway))
 }

@@ -1,6 +1,7 @@
 //! A report that nobody measured, with one of everything, for tests.
 
 use super::super::matrix::{Cell, Dims, Engine, EngineCost, Latency, Matrix, Ratios};
+use super::super::peers::{Line, Table, Way};
 use super::{Bar, Figure, Machine, Report, Row, Sense, Told};
 
 const BAR: Bar = Bar {
@@ -113,6 +114,31 @@ fn matrix() -> Matrix {
     }
 }
 
+fn peers() -> Table {
+    let line = |name, ratio: Option<f64>| {
+        let way = Way {
+            server: ratio.map(|ratio| figure(ratio * 0.7)),
+            server_ratio: ratio.map(figure),
+            client_ratio: figure(1.0),
+            gbit_per_s: 2.5,
+        };
+        Line {
+            name,
+            what: "a protocol, a cipher".to_owned(),
+            up: way.clone(),
+            down: way,
+        }
+    };
+    Table {
+        rounds: 3,
+        lines: vec![
+            line("sstp-gw", Some(1.0)),
+            line("openvpn", Some(12.0)),
+            line("sstp-server", None),
+        ],
+    }
+}
+
 /// The report.
 pub(crate) fn report() -> Report {
     Report {
@@ -134,6 +160,7 @@ pub(crate) fn report() -> Report {
         },
         rows: rows(),
         matrix: Some(matrix()),
+        peers: Some(peers()),
         skipped: vec!["peers/ocserv: not installed".to_owned()],
         clocks: vec!["apart by 1 %".to_owned()],
     }
