@@ -1,8 +1,9 @@
 //! The processor time of a pump, by two clocks.
 //!
 //! The *task clock* of perf, a counter on each thread of the pump, counts; what the scheduler accounts
-//! (`schedstat`, of which getrusage is made) is told beside it. The two differ: on a kernel without exact
-//! accounting of interrupts, each has its own idea of what an interrupted task is charged.
+//! (`schedstat`, of which getrusage is made) is told beside it. They agree on a quiet machine. While other
+//! processes preempted the pump the account of engines with long system calls fell to less than half of
+//! the task clock (0.81 beside 1.85 s per million packets), and that of the others did not.
 
 use std::fs;
 use std::io;

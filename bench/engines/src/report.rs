@@ -3,12 +3,17 @@
 use std::fmt;
 use std::fs;
 
+use clap::ValueEnum as _;
 use serde::Serialize;
 
 use crate::case::{Case, Direction};
 use crate::engine::{BASE, Engine};
 use crate::meter::Sample;
 use crate::run::Options;
+
+/// A row whose median is below this part of the rate that was meant says so: the machine was too busy for
+/// the clients, and packets came in other bursts.
+const OFFERED_MIN: f64 = 0.9;
 
 /// One engine in one case.
 #[derive(Clone, Debug)]
@@ -88,7 +93,7 @@ impl Report {
     pub(crate) fn new(options: &Options, is_shared: bool, load: String, rows: Vec<Row>) -> Self {
         let head = format!(
             "Linux {}, {}, load average {load} at start, {} rounds of {} ms after {} ms",
-            datapath_release(),
+            kernel_release(),
             processor(),
             options.rounds,
             options.slice.as_millis(),
@@ -175,6 +180,32 @@ impl Report {
         Ok(())
     }
 
+    /// All cases beside each other: what the rest comes to.
+    fn write_ratios(&self, f: &mut fmt::Formatter<'_>, cases: &[Case]) -> fmt::Result {
+        write!(f, "\n{:<36}", "ratio, all cases")?;
+        for case in cases {
+            let case = case.to_string();
+            write!(f, " {:>13}", case.replace("saturated", "full"))?;
+        }
+        writeln!(f)?;
+        for &engine in Engine::value_variants() {
+            if !self.rows.iter().any(|row| row.engine == engine) {
+                continue;
+            }
+            write!(f, "{:<36}", engine.name())?;
+            for &case in cases {
+                let mut rows = self.rows.iter();
+                let row = rows.find(|row| row.case == case && row.engine == engine);
+                match row.and_then(|row| self.ratio(row)) {
+                    Some(ratio) => write!(f, " {:>13.2}", ratio.median)?,
+                    None => write!(f, " {:>13}", "-")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+
     fn write_row(&self, f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
         let cpu = row.spread(us_per_packet);
         let account = row.spread(|sample| per_packet(sample, sample.schedstat_ns as f64 / 1e3));
@@ -203,6 +234,11 @@ impl Report {
         if dropped > 0 {
             write!(f, "  {dropped} dropped")?;
         }
+        if let Some(offered) = row.case.rate.map(|rate| f64::from(rate) / 1e3)
+            && rate.median < offered * OFFERED_MIN
+        {
+            write!(f, "  only {:.0} of {offered:.0} kpps came", rate.median)?;
+        }
         if row.late > 0 {
             write!(f, "  {} out of order when checked", row.late)?;
         }
@@ -218,9 +254,10 @@ impl fmt::Display for Report {
         }
         let mut cases: Vec<Case> = self.rows.iter().map(|row| row.case).collect();
         cases.dedup();
-        cases
-            .into_iter()
-            .try_for_each(|case| self.write_case(f, case))
+        for &case in &cases {
+            self.write_case(f, case)?;
+        }
+        self.write_ratios(f, &cases)
     }
 }
 
@@ -233,7 +270,7 @@ fn us_per_packet(sample: &Sample) -> f64 {
     per_packet(sample, sample.cpu_ns() as f64 / 1e3)
 }
 
-fn datapath_release() -> String {
+fn kernel_release() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/osrelease");
     text.map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
 }

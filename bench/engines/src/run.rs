@@ -106,7 +106,7 @@ fn check(rows: &mut [Row], setting: Setting) {
         for row in same {
             match &checked {
                 Ok(late) => row.late = *late,
-                Err(error) => row.outcome = Outcome::Failed(format!("checked: {error}")),
+                Err(error) => row.outcome = Outcome::Failed(format!("when checked: {error}")),
             }
         }
     }

@@ -17,7 +17,7 @@ use super::{Counts, Edges, RECEIVE_LEN, TUN_BURST, closed, set_blocking};
 use crate::sys::{Done, Ring};
 use crate::traffic::{self, CONNECTIONS, HEADER_LEN, PACKET_LEN_MAX};
 
-const SUBMISSIONS: u32 = 4096;
+const SUBMISSIONS: u32 = 1024;
 /// All packets of all buffers can be under way at once.
 const COMPLETIONS: u32 = 65_536;
 /// The groups of buffers: for what connections bring, and what the TUN does.
