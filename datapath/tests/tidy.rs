@@ -31,6 +31,12 @@ const CLOCK_FILES: [(&str, &str); 1] = [(
     "it waits for another program",
 )];
 
+/// Files outside `sys` with `unsafe`, and why.
+const UNSAFE_FILES: [(&str, &str); 1] = [(
+    "bench/engines/src/sys.rs",
+    "a plain ring and foreign runtimes, compared with what `sys` has",
+)];
+
 const VOCABULARY: [&str; 4] = ["time", "wire", "output", "crypto"];
 const LAYERS: [&str; 6] = ["tls", "http", "sstp", "ppp", "ip", "services"];
 
@@ -205,7 +211,8 @@ fn tidy_unsafe_only_under_sys() {
     let mut count = 0;
     for source in sources() {
         let lines = lines_with(&source, "unsafe");
-        if source.path.starts_with("datapath/src/sys/") {
+        let is_excused = UNSAFE_FILES.iter().any(|(path, _)| source.path == *path);
+        if source.path.starts_with("datapath/src/sys/") || is_excused {
             count += lines.len();
         } else if !lines.is_empty() {
             let _ = writeln!(complaints, "{}: unsafe in lines {lines:?}", source.path);
@@ -419,7 +426,8 @@ fn tidy_lines_and_files_fit() {
             let _ = writeln!(complaints, "{}: {lines} lines", source.path);
         }
     }
-    for (path, reason) in WIDE_FILES.iter().chain(&CLOCK_FILES) {
+    let excuses = WIDE_FILES.iter().chain(&CLOCK_FILES);
+    for (path, reason) in excuses.chain(&UNSAFE_FILES) {
         if !root().join(path).exists() || reason.is_empty() {
             let _ = writeln!(complaints, "{path} is excused but not there");
         }
