@@ -1,10 +1,12 @@
 //! Every path of the data path by the clock, named `layer/action/size`.
 
-use std::time::Duration;
+mod summary;
+
+use std::time::{Duration, SystemTime};
 
 use bench::paths::{self, LAYERS, Path};
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group};
 
 fn layers(criterion: &mut Criterion) {
     for (layer, paths) in LAYERS {
@@ -43,4 +45,12 @@ criterion_group! {
         .sample_size(40);
     targets = layers
 }
-criterion_main!(benches);
+
+fn main() {
+    let start = SystemTime::now();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    let paths = LAYERS.iter().flat_map(|(_, paths)| paths());
+    let names: Vec<_> = paths.map(|path| path.name).collect();
+    summary::print(&names, start);
+}
