@@ -63,7 +63,8 @@ pub fn run(options: &Options) -> io::Result<bool> {
     let verdict = verdict::judge(known.as_ref(), &counted, options.only.is_some());
     print!("{verdict}");
     if let Some(path) = &options.json {
-        fs::write(path, counted.to_json()?)?;
+        let sorted = baseline::merge(None, counted.clone(), false);
+        fs::write(path, sorted.to_json()?)?;
     }
     if options.update {
         let merged = baseline::merge(known, counted, options.only.is_some());
