@@ -1,8 +1,8 @@
 //! What the rounds' ratios say: better, the same or worse.
 //!
-//! Nothing is known of how noise is distributed on a shared machine, so nothing is assumed but that the rounds
-//! are alike: if there is no difference, a round's ratio is as likely above 1 as below. Of the ordered ratios
-//! as many are left out at both ends as that allows (the sign test's interval of the median), and
+//! Nothing is known of how noise is distributed on a shared machine, so nothing is assumed but that the
+//! rounds are alike: if there is no difference, a round's ratio is as likely above 1 as below. Of the ordered
+//! ratios as many are left out at both ends as that allows (the sign test's interval of the median), and
 //! what is left must lie on one side of 1.
 
 use serde::Serialize;
