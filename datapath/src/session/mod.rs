@@ -35,8 +35,6 @@ mod filling;
 
 mod pace;
 
-mod shaper;
-
 mod settings;
 
 mod tunnel;

@@ -195,21 +195,6 @@ impl Transmit {
         self.pace.take_unsent_limit()
     }
 
-    /// Whether what waits is sorted: the connection is the limit.
-    pub(super) const fn is_sorted(&self) -> bool {
-        self.sorted.is_some()
-    }
-
-    /// Whether the connection is known to be slow.
-    pub(super) const fn is_slow(&self) -> bool {
-        !self.pace.is_full()
-    }
-
-    /// How long it takes for two full packets.
-    pub(super) fn two_packets(&self) -> Duration {
-        self.pace.two_packets()
-    }
-
     /// What was dropped or marked since the last call.
     pub fn take_shed(&mut self) -> Shed {
         std::mem::take(&mut self.shed)

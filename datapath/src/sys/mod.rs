@@ -35,8 +35,6 @@ mod lent;
 
 pub mod socket;
 
-mod path;
-
 pub mod ktls;
 
 pub mod tun;
