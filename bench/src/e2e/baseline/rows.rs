@@ -23,8 +23,8 @@ use crate::floor::{Spread, rig};
 /// What the gateway of the baseline is called among the processes; the other is `this`.
 pub(super) const BASELINE: &str = "baseline";
 
-/// Times A B B A in a round for what is measured by the slice. Whatever else the machine does comes in spells:
-/// many short slices in turn, and the median of either side's, let few of them count.
+/// Times A B B A in a round for what is measured by the slice. Whatever else the machine does comes in
+/// spells: many short slices in turn, and the median of either side's, let few of them count.
 const TURNS: u32 = 4;
 
 /// Sessions whose memory is looked at, and the most that carry anything.
