@@ -14,8 +14,8 @@ use path::Path;
 
 const HELP: &str = "\
 Bulk TCP goes down through a tunnel over a path of 40 ms and so many Mbit/s, a ping beside it. Prints what
-the bulk adds to the ping and how much of the path it uses. Needs root, ip, ping, iperf3, ss and release
-builds of sstp-gw and loadgen. Measures time: on a quiet host only, and in no test run.
+the bulk adds to the ping and how much of the path it uses. Needs root, ip, ping, iperf3, ss, and
+sstp-gw and loadgen of the same profile. Measures time: on a quiet host only, and in no test run.
 
   bufferbloat [--mbit 10,100] [--congestion cubic,bbr] [--seconds 15] [--rounds 1] [--samples DIR]
 
