@@ -53,6 +53,23 @@ pub struct SendBuffer {
     pub end: usize,
 }
 
+/// How the path of a connection does, seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathSeen {
+    /// From sending to the acknowledgement, lately and on average.
+    pub rtt: Duration,
+    /// The shortest of the last minutes: nothing stood in queues.
+    pub rtt_min: Duration,
+    /// Bytes that the other end has acknowledged, since the connection stands.
+    pub acked: u64,
+    /// More than half of what congestion control lets be under way is.
+    pub is_filled: bool,
+    /// Packets sent again, since the connection stands.
+    pub retransmitted: u32,
+    /// Something was lost, and what came behind it waits.
+    pub is_recovering: bool,
+}
+
 /// Why a connection can carry no more in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -215,6 +232,18 @@ pub trait Io {
     /// not sent yet (TCP_NOTSENT_LOWAT): what it holds can no longer be dropped or overtaken. A hint.
     fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
         let _ = (connection, bytes);
+    }
+
+    /// How the path of a connection does; `None` where nobody can tell.
+    fn path(&mut self, connection: ConnectionId) -> Option<PathSeen> {
+        let _ = connection;
+        None
+    }
+
+    /// The kernel shall send no more than so many bytes a second (SO_MAX_PACING_RATE); `u64::MAX`: as many
+    /// as its congestion control lets it. A hint.
+    fn set_rate_limit(&mut self, connection: ConnectionId, rate: u64) {
+        let _ = (connection, rate);
     }
 
     /// Sends FIN after what is under way; receiving goes on.

@@ -3,7 +3,8 @@
 //!
 //! Every time is simulated. The connections inside are a model of TCP: a window that doubles in a round
 //! trip until the first loss, is cut to 0.7 at each, and grows as CUBIC's does (RFC 9438). The tunnel's
-//! own has a window of what the path holds and 5 ms more, as it would behind CoDel; it loses nothing.
+//! own has a window of what the path holds and 5 ms more, as it would behind CoDel, or far more, as where
+//! the path has a deep queue; it loses nothing.
 
 mod queue_world;
 
@@ -89,13 +90,14 @@ struct Seen {
 }
 
 /// `flows` bulk connections, each with so many segments under way at most, and a ping over a path of
-/// `mbit`, the first three seconds not counted.
-fn run_bulk(mbit: u64, flows: u16, window_max: f64) -> Seen {
+/// `mbit` in which the tunnel's connection would have `standing` milliseconds stand, the first three seconds
+/// not counted.
+fn run_bulk(mbit: u64, standing: u64, flows: u16, window_max: f64) -> Seen {
     let mut rig = Rig::new(1, 64, false);
     rig.set_delay(DELAY);
     let rate = mbit * 125_000;
-    // 40 ms of it are on their way, 5 ms stand in the path.
-    let flight_len_max = usize::try_from(rate * 45 / 1_000).unwrap();
+    // 40 ms of it are on their way.
+    let flight_len_max = usize::try_from(rate * (40 + standing) / 1_000).unwrap();
     rig.set_down_path(
         0,
         Path {
@@ -143,9 +145,11 @@ fn run_bulk(mbit: u64, flows: u16, window_max: f64) -> Seen {
 }
 
 /// Within the bars, with the path in use.
-fn check(mbit: u64, flows: u16, window_max: f64) {
-    let Seen { p50, p99, used } = run_bulk(mbit, flows, window_max);
-    println!("{mbit} Mbit/s, {flows} flows: p50 {p50:?}, p99 {p99:?}, path used {used:.3}");
+fn check(mbit: u64, standing: u64, flows: u16, window_max: f64) {
+    let Seen { p50, p99, used } = run_bulk(mbit, standing, flows, window_max);
+    println!(
+        "{mbit} Mbit/s, {standing} ms, {flows} flows: p50 {p50:?}, p99 {p99:?}, path used {used:.3}"
+    );
     assert!(p50 <= Duration::from_millis(15), "{p50:?} at {mbit} Mbit/s");
     assert!(p99 <= Duration::from_millis(40), "{p99:?} at {mbit} Mbit/s");
     assert!(used >= 0.9, "{used} of {mbit} Mbit/s");
@@ -155,7 +159,7 @@ fn check(mbit: u64, flows: u16, window_max: f64) {
 fn bufferbloat_of_a_ping_beside_bulk_is_a_few_packets() {
     for mbit in [10, 20, 50, 100] {
         for flows in [1, 4] {
-            check(mbit, flows, f64::INFINITY);
+            check(mbit, 5, flows, f64::INFINITY);
         }
     }
 }
@@ -163,6 +167,15 @@ fn bufferbloat_of_a_ping_beside_bulk_is_a_few_packets() {
 #[test]
 fn bufferbloat_of_a_window_that_the_kernel_could_hold_is_no_more() {
     // What the path holds, and 60 KB.
-    check(10, 1, 80.0);
-    check(20, 1, 120.0);
+    check(10, 5, 1, 80.0);
+    check(20, 5, 1, 120.0);
+}
+
+#[test]
+fn bufferbloat_of_a_path_with_a_deep_queue_is_a_few_packets() {
+    for mbit in [10, 20, 50, 100] {
+        for standing in [60, 100] {
+            check(mbit, standing, 4, f64::INFINITY);
+        }
+    }
 }

@@ -35,6 +35,8 @@ mod filling;
 
 mod pace;
 
+mod shaper;
+
 mod settings;
 
 mod tunnel;

@@ -1,5 +1,6 @@
 //! The outside half of a session: the connection as it goes out, and what arrived of it only in part.
 
+use super::shaper::Shaper;
 use super::transmit::Transmit;
 use super::{Edge, QueueLimits, kernel_tls};
 use crate::http;
@@ -16,6 +17,7 @@ pub(super) struct Outside {
     /// Hashes of the certificate that the server showed in this very handshake.
     pub(super) certificate: Option<tls::CertHashes>,
     pub(super) transmit: Transmit,
+    pub(super) shaper: Shaper,
     /// Bytes of TLS itself that go out before anything else: a flight, an answer, an alert.
     pub(super) flight: Vec<u8>,
     /// How the buffer handed out last is to be sent, where the kernel seals.

@@ -195,6 +195,16 @@ impl Transmit {
         self.pace.take_unsent_limit()
     }
 
+    /// Whether the connection is known to be slow.
+    pub(super) const fn is_slow(&self) -> bool {
+        !self.pace.is_full()
+    }
+
+    /// How long it takes for two full packets.
+    pub(super) fn two_packets(&self) -> Duration {
+        self.pace.two_packets()
+    }
+
     /// What was dropped or marked since the last call.
     pub fn take_shed(&mut self) -> Shed {
         std::mem::take(&mut self.shed)

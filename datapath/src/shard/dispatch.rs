@@ -387,6 +387,12 @@ impl<I: Io, O: Owner, N: Entropy + Clone> Shard<I, O, N> {
         if let Some(bytes) = entry.session.take_unsent_limit() {
             edge.io.set_unsent_limit(connection, bytes);
         }
+        if entry.session.wants_path(now)
+            && let Some(seen) = edge.io.path(connection)
+            && let Some(rate) = entry.session.path_seen(now, &seen)
+        {
+            edge.io.set_rate_limit(connection, rate);
+        }
         let disposition = entry.session.disposition();
         let deadline = entry.session.next_timeout();
         let addresses = if entry.session.is_up() {

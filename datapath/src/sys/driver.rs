@@ -19,7 +19,8 @@ use super::socket;
 use super::uring::{Ring, Rung, Unavailable, Uring};
 use crate::io::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::io::{
-    Completion, ConnectionId, Detached, Io, ReceiveBuffer, SendBuffer, TunQueue, TunRead, Waker,
+    Completion, ConnectionId, Detached, Io, PathSeen, ReceiveBuffer, SendBuffer, TunQueue, TunRead,
+    Waker,
 };
 use crate::time::{Duration, Instant};
 
@@ -346,6 +347,14 @@ impl Io for Driver {
 
     fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
         either!(&mut self.kind, set_unsent_limit(connection, bytes));
+    }
+
+    fn path(&mut self, connection: ConnectionId) -> Option<PathSeen> {
+        either!(&mut self.kind, path(connection))
+    }
+
+    fn set_rate_limit(&mut self, connection: ConnectionId, rate: u64) {
+        either!(&mut self.kind, set_rate_limit(connection, rate));
     }
 
     fn connect(

@@ -35,6 +35,8 @@ mod lent;
 
 pub mod socket;
 
+mod path;
+
 pub mod ktls;
 
 pub mod tun;

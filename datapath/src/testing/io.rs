@@ -30,8 +30,8 @@ use self::network::State;
 pub use self::network::{Faults, Flag, Path};
 use super::clock::Clock;
 use crate::io::{
-    Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
-    TunQueue, TunRead, Waker,
+    Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, PathSeen, ReceiveBuffer,
+    SendBuffer, TunQueue, TunRead, Waker,
 };
 use crate::time::{Duration, Instant};
 
@@ -302,6 +302,15 @@ impl Io for SimIo {
     fn set_unsent_limit(&mut self, connection: ConnectionId, bytes: usize) {
         let mut state = self.network.state();
         state.set_unsent_limit(self.host, connection, bytes);
+    }
+
+    fn path(&mut self, connection: ConnectionId) -> Option<PathSeen> {
+        self.network.state().path_seen(self.host, connection)
+    }
+
+    fn set_rate_limit(&mut self, connection: ConnectionId, rate: u64) {
+        let mut state = self.network.state();
+        state.set_rate_limit(self.host, connection, rate);
     }
 
     fn shutdown(&mut self, connection: ConnectionId) {

@@ -12,11 +12,11 @@ use super::table::{Connection, Sending};
 use super::{Accepting, REAP_ROUND, Uring};
 use crate::io::kernel_tls::{Direction, KernelSend, TlsKeys};
 use crate::io::{
-    Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, ReceiveBuffer, SendBuffer,
-    TunQueue, TunRead, Waker,
+    Completion, ConnectionId, Detached, DetachedConnection, Io, Loss, PathSeen, ReceiveBuffer,
+    SendBuffer, TunQueue, TunRead, Waker,
 };
 use crate::sys::driver::FOREIGN_BUFFER;
-use crate::sys::{clock, socket, tun};
+use crate::sys::{clock, path, socket, tun};
 use crate::time::{Duration, Instant};
 
 impl Io for Uring {
@@ -175,6 +175,17 @@ impl Io for Uring {
             live.end_of_send = socket::end_of_send(bytes);
             // What fails on a connection that is lost is told by receiving.
             let _ = live.socket.set_tcp_notsent_lowat(limit);
+        }
+    }
+
+    fn path(&mut self, connection: ConnectionId) -> Option<PathSeen> {
+        path::seen(&self.table.live_mut(connection)?.socket)
+    }
+
+    fn set_rate_limit(&mut self, connection: ConnectionId, rate: u64) {
+        if let Some(live) = self.table.live_mut(connection) {
+            // What fails on a connection that is lost is told by receiving.
+            let _ = path::limit(&live.socket, rate);
         }
     }
 

@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::faults::Faults;
 pub use self::path::Path;
+use self::path::Unacked;
 use super::super::clock::Clock;
 use super::super::rng::Rng;
 use super::{Packets, SimConfig};
 use crate::io::{
-    Completion, ConnectionId, Loss, ReceiveBuffer, SendBuffer, UNSENT_LIMIT_AT_START, Wake,
+    Completion, ConnectionId, Loss, PathSeen, ReceiveBuffer, SendBuffer, UNSENT_LIMIT_AT_START,
+    Wake,
 };
 use crate::time::{Duration, Instant};
 
@@ -91,8 +93,12 @@ struct End {
     path: Option<Path>,
     /// When the path has taken all that was given to it.
     free_at: Instant,
-    /// When the other end's acknowledgement comes, and of how many bytes.
-    unacked: VecDeque<(Instant, usize)>,
+    unacked: VecDeque<Unacked>,
+    /// What is known of the path from what was acknowledged.
+    seen: Option<PathSeen>,
+    /// Bytes a second that go out at most, and when the next may.
+    rate_limit: u64,
+    next_at: Instant,
     unsent_limit: usize,
     fin_owed: bool,
     fin_sent: bool,
@@ -406,6 +412,9 @@ impl State {
             path: None,
             free_at: self.clock.now(),
             unacked: VecDeque::new(),
+            seen: None,
+            rate_limit: u64::MAX,
+            next_at: self.clock.now(),
             unsent_limit: UNSENT_LIMIT_AT_START,
             fin_owed: false,
             fin_sent: false,

@@ -1,8 +1,8 @@
 //! What happens to one end of a connection, and how its bytes get to the other.
 
 use super::{Event, Happening, State, WINDOW};
-use crate::io::{Completion, ConnectionId, Loss, SendBuffer};
-use crate::time::Duration;
+use crate::io::{Completion, ConnectionId, Loss, PathSeen, SendBuffer};
+use crate::time::{Duration, Instant};
 
 /// Bytes that a path with a rate takes at a time.
 const SEGMENT_LEN: usize = 1_448;
@@ -15,6 +15,16 @@ pub struct Path {
     /// Bytes that the sender's congestion control lets be under way, and acknowledged by nobody; what
     /// is beyond is unsent. `None`: as many as the path takes at once, so that nothing stands in it.
     pub flight_len_max: Option<usize>,
+}
+
+/// Bytes on their way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unacked {
+    /// When the other end's acknowledgement comes.
+    at: Instant,
+    len: usize,
+    /// How long it took by then.
+    rtt: Duration,
 }
 
 /// How long a path of `rate` bytes a second is busy with `len` bytes.
@@ -213,6 +223,17 @@ impl State {
                 self.schedule(at, Happening::End(number, Event::Continue));
                 return;
             }
+            let wait =
+                (path.is_some() && len > 0 && !held_up).then(|| self.wait_for_limit(number, len));
+            if let Some(wait) = wait.flatten() {
+                if let Some(end) = self.end(number) {
+                    end.sending = Some((buffer, position));
+                    end.held_up = true;
+                }
+                let at = self.clock.now() + wait;
+                self.schedule(at, Happening::End(number, Event::Continue));
+                return;
+            }
             let short = short && len > 1;
             if short {
                 len = 1 + self.rng.index(len - 1);
@@ -247,6 +268,7 @@ impl State {
     /// How long until the end's kernel takes the next send, if it does not now.
     fn wait_for_path(&mut self, number: usize) -> Option<Duration> {
         let now = self.clock.now();
+        self.take_acks(number);
         let end = self.end(number)?;
         let path = end.path?;
         let Some(flight_len_max) = path.flight_len_max else {
@@ -254,18 +276,77 @@ impl State {
             let is_full = unsent >= end.unsent_limit;
             return is_full.then(|| time_for(unsent - end.unsent_limit / 2, path.rate));
         };
-        let acked = end.unacked.iter().take_while(|(at, _)| *at <= now).count();
-        end.unacked.drain(..acked);
-        let held: usize = end.unacked.iter().map(|(_, len)| len).sum();
+        let held: usize = end.unacked.iter().map(|unacked| unacked.len).sum();
         if held.saturating_sub(flight_len_max) < end.unsent_limit {
             return None;
         }
         let mut excess = held - flight_len_max - end.unsent_limit / 2;
-        let freeing = end.unacked.iter().find(|(_, len)| {
-            excess = excess.saturating_sub(*len);
+        let freeing = end.unacked.iter().find(|unacked| {
+            excess = excess.saturating_sub(unacked.len);
             excess == 0
         });
-        freeing.map(|(at, _)| at.saturating_since(now))
+        freeing.map(|unacked| unacked.at.saturating_since(now))
+    }
+
+    /// Takes note of the acknowledgements that have come.
+    fn take_acks(&mut self, number: usize) {
+        let now = self.clock.now();
+        let Some(end) = self.end(number) else { return };
+        while let Some(acked) = end.unacked.pop_front_if(|unacked| unacked.at <= now) {
+            let before = end
+                .seen
+                .map_or((acked.rtt, 0), |seen| (seen.rtt_min, seen.acked));
+            end.seen = Some(PathSeen {
+                rtt: acked.rtt,
+                rtt_min: acked.rtt.min(before.0),
+                acked: before.1 + acked.len as u64,
+                is_filled: false,
+                retransmitted: 0,
+                is_recovering: false,
+            });
+        }
+    }
+
+    /// How long until the limit of the end lets it send again; none: now. Then `len` bytes go out.
+    fn wait_for_limit(&mut self, number: usize, len: usize) -> Option<Duration> {
+        let now = self.clock.now();
+        let end = self.end(number)?;
+        if end.next_at > now {
+            return Some(end.next_at.saturating_since(now));
+        }
+        if end.rate_limit != u64::MAX {
+            end.next_at = now + time_for(len, end.rate_limit);
+        }
+        None
+    }
+
+    pub(in crate::testing::io) fn path_seen(
+        &mut self,
+        host: usize,
+        id: ConnectionId,
+    ) -> Option<PathSeen> {
+        let number = self.find(host, id)?;
+        self.take_acks(number);
+        let end = self.end(number)?;
+        let unacked: usize = end.unacked.iter().map(|unacked| unacked.len).sum();
+        let flight_len_max = end.path?.flight_len_max?;
+        end.seen.map(|seen| PathSeen {
+            is_filled: unacked * 2 > flight_len_max,
+            ..seen
+        })
+    }
+
+    pub(in crate::testing::io) fn set_rate_limit(
+        &mut self,
+        host: usize,
+        id: ConnectionId,
+        rate: u64,
+    ) {
+        if let Some(number) = self.find(host, id)
+            && let Some(end) = self.end(number)
+        {
+            end.rate_limit = rate.max(1);
+        }
     }
 
     fn load_path(&mut self, number: usize, len: usize) {
@@ -279,13 +360,15 @@ impl State {
 
     /// `len` bytes went to `other` last, which will say so.
     fn await_ack(&mut self, number: usize, other: usize, len: usize) {
-        let delay = *self.faults.delay.start();
+        let (now, delay) = (self.clock.now(), *self.faults.delay.start());
         let arrival = self.end(other).map(|other| other.last_arrival);
         if let Some(end) = self.end(number)
             && let Some(arrival) = arrival
             && end.path.is_some_and(|path| path.flight_len_max.is_some())
         {
-            end.unacked.push_back((arrival + delay, len));
+            let at = arrival + delay;
+            let rtt = at.saturating_since(now);
+            end.unacked.push_back(Unacked { at, len, rtt });
         }
     }
 
@@ -300,6 +383,7 @@ impl State {
         {
             end.path = path;
             end.unacked.clear();
+            end.seen = None;
         }
     }
 
