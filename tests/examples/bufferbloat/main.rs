@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use e2e::gateway::{Gateway, PASSWORD};
 use e2e::{Namespace, Running, driver};
-use path::Path;
+use path::{Path, Queue};
 
 const HELP: &str = "\
 Bulk TCP goes down through a tunnel over a path of 40 ms and so many Mbit/s, a ping beside it. Prints what
@@ -18,9 +18,12 @@ the bulk adds to the ping and how much of the path it uses. Needs root, ip, ping
 sstp-gw and loadgen of the same profile. Measures time: on a quiet host only, and in no test run.
 
   bufferbloat [--mbit 10,100] [--congestion cubic,bbr] [--seconds 15] [--rounds 1] [--samples DIR]
+              [--queue codel|deep] [--jitter MS] [--rival yes]
 
 Without --congestion the system's default is used. --samples keeps what ss says of all connections each
-quarter of a second. Exit status: 0 all is within the bars (p50 15 ms, p99 40 ms, 90 % of the path), 1 not.";
+quarter of a second. --queue deep: the path drops nothing until 1 MB stands in it. --jitter: up to so much
+more delay each way, in order. --rival: a TCP connection outside the tunnel wants the path, too; its share
+is printed, and the bars are of the path without. Exit status: 0 all is within the bars (p50 15 ms, p99 40 ms, 90 % of the path), 1 not.";
 
 /// A way each.
 const DELAY: Duration = Duration::from_millis(20);
@@ -37,6 +40,9 @@ struct Options {
     rounds: u64,
     samples: Option<String>,
     network: String,
+    queue: Queue,
+    jitter: Duration,
+    has_rival: bool,
 }
 
 fn options() -> Result<Options, String> {
@@ -61,7 +67,14 @@ fn options() -> Result<Options, String> {
         congestion: list(take("--congestion", "")),
         seconds: number(&take("--seconds", "15"))?,
         rounds: number(&take("--rounds", "1"))?,
+        queue: match take("--queue", "codel").as_str() {
+            "codel" => Queue::CoDel,
+            "deep" => Queue::Deep,
+            other => return Err(format!("--queue {other} is unknown\n{HELP}")),
+        },
+        jitter: Duration::from_millis(number(&take("--jitter", "0"))?),
         samples: words.remove("--samples"),
+        has_rival: words.remove("--rival").is_some(),
         network: words.remove("--network").unwrap_or_default(),
     };
     match words.keys().next() {
@@ -108,7 +121,12 @@ impl Field {
         let (lan, client) = (Namespace::new().ok()?, Namespace::new().ok()?);
         // The client's own: BBR would pause for 200 ms every ten seconds, replies to pings included.
         client.shell("echo reno >/proc/sys/net/ipv4/tcp_congestion_control");
-        let path = Path::new(gateway.namespace.id(), client.id(), DELAY);
+        let path = Path::new(
+            (gateway.namespace.id(), client.id()),
+            DELAY,
+            options.jitter,
+            options.queue,
+        );
         gateway.namespace.shell(&format!(
             "ip addr add {GATEWAY}/32 dev path0 && ip route add {CLIENT} dev path0 &&
              ip link add lan0 type veth peer name lan0 netns {} &&
@@ -176,6 +194,7 @@ impl Field {
         let mut listening = listening;
         listening.line("listening");
         let time = (options.seconds + WARM + 2).to_string();
+        let rival = options.has_rival.then(|| self.rival(&time));
         let mut bulk = self.lan.command("iperf3");
         let bulk = Running::start(bulk.args([
             "-c", inside, "-t", &time, "-i", "1", "-f", "k", "-C", "cubic",
@@ -203,6 +222,11 @@ impl Field {
         let passed = self.path.passed();
         let beside = beside.wait();
         let (_, said) = bulk.end();
+        let rival = rival.map(|(listening, rival)| {
+            let (_, said) = rival.end();
+            drop(listening);
+            format!("; rival: {}", sender(&said))
+        });
         drop((sampler, listening));
         let _ = Command::new("kill").arg(client.id().to_string()).status();
         let _ = client.wait();
@@ -228,12 +252,25 @@ impl Field {
             passed.drops - before.drops,
             passed.late.as_secs_f64() * 1e3,
         );
-        let sent = said
-            .lines()
-            .find(|line| line.contains("sender"))
-            .unwrap_or_default();
-        println!("{line}; inner: {}", sent.trim());
+        println!(
+            "{line}; inner: {}{}",
+            sender(&said),
+            rival.unwrap_or_default()
+        );
         good
+    }
+
+    /// A connection beside the tunnel, and who listens for it.
+    fn rival(&self, seconds: &str) -> (Running, Running) {
+        let mut listening = self.client.command("iperf3");
+        let mut listening =
+            Running::start(listening.args(["-s", "-1", "-p", "5202", "--forceflush"]));
+        listening.line("listening");
+        let mut rival = self.gateway.namespace.command("iperf3");
+        let rival = rival.args([
+            "-c", CLIENT, "-p", "5202", "-t", seconds, "-f", "k", "-C", "cubic",
+        ]);
+        (listening, Running::start(rival))
     }
 
     fn sample(&self, file: &str) -> Running {
@@ -271,6 +308,12 @@ fn config(options: &Options) -> String {
         &format!("tun = \"e2e0\"\n{}", options.network),
     );
     config + "[tls]" + &rest
+}
+
+/// What iperf3 says of all that it sent.
+fn sender(said: &str) -> &str {
+    let line = said.lines().find(|line| line.contains("sender"));
+    line.unwrap_or_default().trim()
 }
 
 struct Pings(Running);

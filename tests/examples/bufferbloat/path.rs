@@ -1,8 +1,9 @@
-//! A path between two hosts: a rate on the way down, a delay each way, and a queue before the rate.
+//! A path between two hosts: a rate on the way down, a delay each way, which may vary, and a queue before
+//! the rate.
 //!
 //! ```text
-//!  gateway's path0 ──▶ queue (CoDel, RFC 8289; pings overtake) ──▶ rate ──▶ delay ──▶ client's path0
-//!                  ◀─────────────────────────────────────────────── delay ◀──
+//!  gateway's path0 ──▶ queue (CoDel, RFC 8289, or deep; pings overtake) ─▶ rate ─▶ delay ─▶ client's path0
+//!                  ◀────────────────────────────────────────────────────── delay ◀──
 //! ```
 //!
 //! Two TUN devices and a thread that looks every quarter of a millisecond. When a packet leaves is
@@ -62,21 +63,27 @@ pub(super) struct Passed {
 }
 
 impl Path {
-    /// Between the networks of two processes, `delay` each way; its devices are called path0.
+    /// Between the networks of two processes, `delay` each way and up to `jitter` more; its devices are
+    /// called path0.
     ///
     /// # Panics
     /// When there is no TUN device to be had.
-    pub(super) fn new(gateway: u32, client: u32, delay: Duration) -> Self {
+    pub(super) fn new(
+        (gateway, client): (u32, u32),
+        delay: Duration,
+        jitter: Duration,
+        queue: Queue,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         shared.rate.store(1_000_000_000, Ordering::Relaxed);
         let (north, south) = (device_in(gateway), device_in(client));
         let mut ends = Ends {
             north,
             south,
-            down: Down::new(Instant::now()),
+            down: Down::new(Instant::now(), queue),
             flying_down: VecDeque::new(),
             flying_up: VecDeque::new(),
-            delay,
+            delays: Delays::new(delay, jitter),
             shared: Arc::clone(&shared),
         };
         let thread = thread::spawn(move || ends.run());
@@ -134,7 +141,7 @@ struct Ends {
     down: Down,
     flying_down: VecDeque<(Instant, Packet)>,
     flying_up: VecDeque<(Instant, Packet)>,
-    delay: Duration,
+    delays: Delays,
     shared: Arc<Shared>,
 }
 
@@ -160,11 +167,13 @@ impl Ends {
             }
         }
         while let Some(packet) = read(&self.south) {
-            self.flying_up.push_back((now + self.delay, packet));
+            self.flying_up
+                .push_back((now + self.delays.at(now), packet));
         }
         let rate = self.shared.rate.load(Ordering::Relaxed);
         while let Some((left, packet)) = self.down.pop(now, rate) {
-            self.flying_down.push_back((left + self.delay, packet));
+            self.flying_down
+                .push_back((left + self.delays.at(now), packet));
         }
         let drops = std::mem::take(&mut self.down.drops);
         self.shared.dropped.fetch_add(drops, Ordering::Relaxed);
@@ -176,6 +185,50 @@ impl Ends {
         for packet in due(&mut self.flying_up, now) {
             let _ = self.north.write(&packet);
         }
+    }
+}
+
+/// A delay that wanders: every [`WANDER`] it makes for another value, so what came earlier leaves earlier.
+#[derive(Debug)]
+struct Delays {
+    least: Duration,
+    jitter: Duration,
+    from: f64,
+    to: f64,
+    since: Instant,
+    /// Of a linear congruential generator (Knuth's MMIX).
+    random: u64,
+}
+
+/// Twice the time that a packet is on its way, so the delay falls more slowly than time passes.
+const WANDER: Duration = Duration::from_millis(80);
+
+impl Delays {
+    fn new(least: Duration, jitter: Duration) -> Self {
+        Self {
+            least,
+            jitter: jitter.min(WANDER / 2),
+            from: 0.0,
+            to: 0.0,
+            since: Instant::now(),
+            random: 1,
+        }
+    }
+
+    fn at(&mut self, now: Instant) -> Duration {
+        let elapsed = now.saturating_duration_since(self.since);
+        if elapsed >= WANDER {
+            self.random = self
+                .random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            self.from = self.to;
+            self.to = (self.random >> 40) as f64 / (1_u64 << 24) as f64;
+            self.since = now;
+            return self.least + self.jitter.mul_f64(self.from);
+        }
+        let way = elapsed.as_secs_f64() / WANDER.as_secs_f64();
+        self.least + self.jitter.mul_f64(self.from + (self.to - self.from) * way)
     }
 }
 
@@ -192,9 +245,18 @@ fn due(flying: &mut VecDeque<(Instant, Packet)>, now: Instant) -> impl Iterator<
     })
 }
 
+/// What keeps the queue before the rate short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    CoDel,
+    /// Nothing: it holds a megabyte.
+    Deep,
+}
+
 /// What waits for the rate.
 #[derive(Debug)]
 struct Down {
+    queue: Queue,
     pings: VecDeque<(Instant, Packet)>,
     bulk: VecDeque<(Instant, Packet)>,
     bulk_len: usize,
@@ -210,8 +272,9 @@ struct Down {
 }
 
 impl Down {
-    const fn new(now: Instant) -> Self {
+    const fn new(now: Instant, queue: Queue) -> Self {
         Self {
+            queue,
             pings: VecDeque::new(),
             bulk: VecDeque::new(),
             bulk_len: 0,
@@ -253,6 +316,7 @@ impl Down {
         }
         let packet = match self.pings.pop_front() {
             Some((_, ping)) => ping,
+            None if self.queue == Queue::Deep => self.take(start)?.0,
             None => self.pop_judged(start)?,
         };
         let nanos = packet.len() as u64 * 8_000_000_000 / rate;
