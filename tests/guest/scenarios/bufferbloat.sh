@@ -29,7 +29,15 @@ path() {
     in_ns c1 ip route add 10.9.1.0/24 via 10.9.3.1
     in_ns path sysctl -qw net.ipv4.ip_forward=1
     in_ns path tc qdisc add dev north root netem delay 40ms limit 10000
+    in_order gw c1
+    in_order path north
+    in_order path south
+    in_order c1 eth0
 }
+
+# in_order NS DEVICE: what arrives there goes on in order. A veth leaves each packet to the CPU that sent it,
+# and both send for one connection: one at the end of a send, the other at an acknowledgement.
+in_order() { in_ns "$1" sh -c "echo 1 >/sys/class/net/$2/queues/rx-0/rps_cpus"; }
 
 # rate MBIT: what the path takes on its way down.
 rate() {
@@ -82,7 +90,7 @@ judge() {
 
 # bloat MBIT SECONDS
 bloat() {
-    local mbit=$1 seconds=$2 idle beside before used ss i50 i99 o50 o99
+    local mbit=$1 seconds=$2 idle beside before used i50 i99 o50 o99
     if [ "$capacity" -lt $((mbit * 900)) ]; then
         skip "at_$mbit" "the guest's CPUs carry $capacity kbit/s"
         return
@@ -92,14 +100,12 @@ bloat() {
     idle=$(quantile "idle$mbit.ms" 50)
     beside=$(quantile "outside-idle$mbit.ms" 50)
     bulk "bulk$mbit" $((seconds + 7))
-    (while sleep 0.5; do ip netns exec gw ss -Htinm state established 'sport = 443' 2>&1; done >"ss$mbit") &
-    ss=$!
     sleep 5 # what TCP needs to find the rate
     before=$(received)
     pings "busy$mbit" "$seconds"
     used=$((($(received) - before) / (seconds * mbit * 1250)))
+    in_ns gw ss -Htinm state established 'sport = 443' >"ss$mbit" 2>&1
     wait $bulk_pid
-    kill $ss
     i50=$(over "$(quantile "busy$mbit.ms" 50)" "$idle")
     i99=$(over "$(quantile "busy$mbit.ms" 99)" "$idle")
     o50=$(over "$(quantile "outside-busy$mbit.ms" 50)" "$beside")
